@@ -1,0 +1,141 @@
+"""One cell, as a recipe: data, model, method, train, decode, score, record."""
+
+import logging
+import platform
+import shutil
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel
+
+from delta_lora.models.gpt2 import fuse_attention
+from delta_lora.models.load import load_model, load_tokenizer
+from delta_lora.suite.config import Cell, build_cell
+from delta_lora.suite.decoding import decode
+from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.tracking import Tracker
+from delta_lora.suite.training import train
+
+log = logging.getLogger(__name__)
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
+
+
+def run_cell(config: DictConfig) -> Run:
+    """Train, decode, score and record one composed configuration; a finished run is returned as it is.
+
+    Raises:
+        UserError: the configuration or the data are wrong; nothing has been written then.
+    """
+    cell = build_cell(config)
+    folder = run_folder(cell.results_dir, cell.key)
+    finished = read_run(folder)
+    if finished is not None:
+        print(f"{cell.name}: already finished ({summary(finished.metrics)}) in {folder}", flush=True)
+        return finished
+    return execute(cell, folder)
+
+
+def execute(cell: Cell, folder: Path) -> Run:
+    """The recipe itself."""
+    config, started = cell.config, time.time()
+    print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
+    transformers.set_seed(config.seed)
+
+    tokenizer = load_tokenizer(config.model, cell.cache_dir)
+    examples = cell.task.train_examples(tokenizer, config.model.kind)
+    items = cell.task.test_items()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+
+    model = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
+    revision = getattr(model.config, "_commit_hash", None)
+    trained = cell.method.prepare(model, cell.spec, cell.schedule)
+    counts = cell.method.counts()
+
+    tracker = Tracker(cell, folder)
+    callbacks = [*cell.method.callbacks(), tracker]
+    training = train(cell, trained, tokenizer, examples, callbacks, folder / "checkpoints")
+    write_jsonl(folder / "log.jsonl", training.pop("log_history"))
+
+    cell.method.export(folder / "adapter")
+    plain = stock_model(cell.method.merge())
+    decoding = time.time()
+    predictions = decode(
+        plain,
+        tokenizer,
+        [item.input for item in items],
+        config.task.decode,
+        config.model.kind,
+        config.task.train.max_length,
+    )
+    training["decode_seconds"] = round(time.time() - decoding, 2)
+    rows = [
+        {"id": item.id, "input": item.input, "prediction": text, "references": item.references, **item.extra}
+        for item, text in zip(items, predictions, strict=True)
+    ]
+    write_jsonl(folder / "predictions.jsonl", rows)
+    metrics = cell.task.score(items, predictions)
+
+    training["wall_seconds"] = round(time.time() - started, 2)
+    record: dict[str, Any] = {
+        "key": cell.key,
+        "config": OmegaConf.to_container(config),
+        "metrics": metrics,
+        "counts": vars(counts),
+        "train": training,
+        "environment": environment(revision),
+    }
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    tracker.finish({**metrics, **vars(counts)})
+    shutil.move(folder / "wandb", cell.results_dir / "wandb" / cell.key) if (folder / "wandb").is_dir() else None
+    run = write_record(folder, record)
+    print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
+    return run
+
+
+def stock_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The merged model as stock Transformers knows it: GPT-2's three projections fused again."""
+    return fuse_attention(model) if model.config.model_type == "gpt2" else model
+
+
+def summary(metrics: dict[str, float]) -> str:
+    """``BLEU 69.60, NIST 8.78, …``"""
+    return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+
+
+def environment(model_revision: str | None) -> dict[str, Any]:
+    """What the run ran on: versions, device, commit, the commit the model's name resolved to."""
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "platform": platform.platform(),
+        "git_commit": git_commit(),
+        "model_revision": model_revision,
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the working tree, with ``+`` where it has uncommitted changes; None outside a checkout."""
+    root = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")

@@ -1,0 +1,68 @@
+"""How the scripts meet their user: Hydra's command line, one clear line for wrong input, exit codes."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from delta_lora.errors import UserError
+from delta_lora.suite import sweep
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+MISTAKES = (UserError, HydraException, OmegaConfBaseException)  # the user's, as opposed to the program's
+log = logging.getLogger(__name__)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line; Hydra's list of choices stays, its hint about stack traces goes."""
+    lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
+    return " ".join(line for line in lines if line)
+
+
+def hydra_main(function: Callable[[DictConfig], Any]) -> int:
+    """Run ``function`` with each configuration that the command line composes: one, or with ``-m`` a sweep of them.
+
+    In a sweep a failing job does not stop the others; the failures are listed at the end.
+
+    Returns:
+        The exit code: 0; 2 after a mistake in the configuration, the data or the command line (one line on standard
+        error); 1 where a job of a sweep failed otherwise. In a single run other exceptions pass through.
+    """
+
+    def job(config: DictConfig) -> Any:
+        if not sweep.in_sweep():
+            return function(config)
+        try:
+            return function(config)
+        except MISTAKES as error:
+            sweep.note_failure(one_line(error), mistake=True)
+        except Exception as error:
+            log.exception("this cell failed; the sweep goes on")
+            sweep.note_failure(f"{type(error).__name__}: {one_line(error)}", mistake=False)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
+    code = guard(hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job))
+    failed = sweep.failures()
+    for failure in failed:
+        print(f"error: {failure['error']} [{failure['overrides']}]", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of the sweep's cells failed; the same command runs only those again", file=sys.stderr)
+        return max(code, 2 if all(failure["mistake"] for failure in failed) else 1)
+    return code
+
+
+def guard(function: Callable[[], Any]) -> int:
+    """Call ``function``; print a user's mistake as one line and return the exit code."""
+    try:
+        function()
+    except MISTAKES as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0

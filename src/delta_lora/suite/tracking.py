@@ -1,0 +1,90 @@
+"""Weights & Biases: curves, the configuration and the tables' metrics of a run. No run fails because it does."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from delta_lora.suite.config import Cell
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(TrainerCallback):
+    """Sends a run to W&B where the configuration asks for it; after its first failure it only warns.
+
+    Args:
+        cell: the run; ``logger.mode`` auto means online where a key is known, else offline.
+        folder: where offline data are written (``<folder>/wandb``).
+    """
+
+    def __init__(self, cell: Cell, folder: Path) -> None:
+        self.run: Any = None
+        config = cell.config
+        if config.logger.name == "none":
+            return
+        table = config.get("table")
+        group = f"{config.scale.name}-table{table.number}" if table else f"{config.scale.name}-{config.task.name}"
+        with self.forgiving("start"):
+            os.environ.setdefault("WANDB_SILENT", "true")
+            import wandb
+
+            mode = config.logger.mode
+            if mode == "auto":
+                mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+            self.run = wandb.init(
+                project=config.logger.project,
+                group=group,
+                name=f"{config.task.name}-{config.method.name}-{cell.key[:6]}",
+                id=cell.key,
+                resume="allow" if mode == "online" else None,
+                mode=mode,
+                dir=folder,
+                config=OmegaConf.to_container(config),  # type: ignore[arg-type]
+                settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
+            )
+
+    @contextlib.contextmanager
+    def forgiving(self, what: str) -> Any:
+        """Run a W&B call; a failure is a warning and ends the tracking of this run."""
+        try:
+            yield
+        except Exception as error:
+            log.warning("W&B could not %s (%s); this run goes on without it", what, " ".join(str(error).split()))
+            self.run = None
+
+    def call(self, what: str, function: Callable[[Any], Any]) -> None:
+        """Apply ``function`` to the W&B run, where there is one."""
+        if self.run is not None:
+            with self.forgiving(what):
+                function(self.run)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Send the Trainer's logs (loss, learning rate, examples/s, peak memory)."""
+        curves = {f"train/{name}": value for name, value in (logs or {}).items()}
+        self.call("log", lambda run: run.log({**curves, "train/global_step": state.global_step}))
+
+    def finish(self, summary: Mapping[str, float]) -> None:
+        """Put metrics and parameter counts into the run's summary and close it."""
+        self.call("write the summary", lambda run: run.summary.update(dict(summary)))
+        self.call("finish", lambda run: run.finish())
+
+
+def has_key() -> bool:
+    """Whether a W&B key is in the environment or in the netrc file that ``wandb login`` writes."""
+    from requests.utils import get_netrc_auth
+
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return bool(os.environ.get("WANDB_API_KEY") or get_netrc_auth(server))

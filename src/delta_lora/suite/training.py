@@ -1,0 +1,189 @@
+"""The one trainer: ``transformers.Trainer`` with the paper's settings and an order of data that survives a resume."""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_utils import get_last_checkpoint
+
+from delta_lora.suite.config import Cell
+
+log = logging.getLogger(__name__)
+
+
+class EpochSampler(Sampler[int]):
+    """Indices of one epoch, in an order that depends on the seed and the epoch alone.
+
+    Transformers' length-grouped sampler draws from torch's global generator, so a run resumed in its second epoch
+    would see another order than the undisturbed run.
+
+    Args:
+        lengths: tokens of every example.
+        batch_size: the effective one; examples of similar length are put into the same batch.
+        seed: of the run.
+        epoch: tells which epoch begins.
+        grouped: False: a plain shuffle.
+    """
+
+    def __init__(
+        self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int], grouped: bool
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+        self.grouped = grouped
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator()
+        generator.manual_seed(self.seed * 1_000_003 + self.epoch())
+        if self.grouped:
+            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
+
+
+class SuiteTrainer(Trainer):
+    """Trainer with :class:`EpochSampler`, and with examples/s and peak memory in its logs."""
+
+    def __init__(self, *args: Any, seed: int, grouped: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order_seed = seed
+        self.grouped = grouped
+        self.clock = (time.perf_counter(), 0)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        effective = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        steps = -(-len(self.train_dataset) // effective)
+        return EpochSampler(
+            [len(example["input_ids"]) for example in self.train_dataset],
+            effective,
+            self.order_seed,
+            lambda: self.state.global_step // steps,
+            self.grouped,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add examples/s since the last log and the peak memory in bytes."""
+        now, (then, step) = time.perf_counter(), self.clock
+        if self.state.global_step > step:
+            effective = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            logs["examples_per_second"] = (self.state.global_step - step) * effective / (now - then)
+            self.clock = (now, self.state.global_step)
+        logs["peak_memory_bytes"] = peak_memory()
+        super().log(logs, start_time)
+
+
+def train(
+    cell: Cell,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[dict[str, Any]],
+    callbacks: list[TrainerCallback],
+    folder: Path,
+) -> dict[str, Any]:
+    """Train, from the last checkpoint where there is one.
+
+    Args:
+        cell: the run.
+        model: prepared by the method.
+        tokenizer: for padding.
+        examples: from ``task.train_examples``.
+        callbacks: the method's and the tracker's.
+        folder: for checkpoints.
+
+    Returns:
+        What the record says of the training: steps, seconds, examples_per_second, peak_memory_bytes, final_loss and
+        the log history.
+    """
+    settings = cell.config.task.train
+    torch.manual_seed(cell.config.seed)
+    trainer = SuiteTrainer(
+        model=model,
+        args=training_arguments(cell, folder),
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=None, label_pad_token_id=-100),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        seed=cell.config.seed,
+        grouped=settings.group_by_length,
+    )
+    trainer.remove_callback(PrinterCallback)  # the suite prints its own lines
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if checkpoint is not None:
+        log.info("resuming from %s", checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {
+        "steps": trainer.state.global_step,
+        "seconds": round(result.metrics["train_runtime"], 2),
+        "examples_per_second": round(result.metrics["train_samples_per_second"], 2),
+        "peak_memory_bytes": peak_memory(),
+        "final_loss": losses[-1] if losses else result.training_loss,
+        "log_history": trainer.state.log_history,
+    }
+
+
+def training_arguments(cell: Cell, folder: Path) -> TrainingArguments:
+    """The paper's settings as the Trainer's: AdamW (0.9, 0.999, 1e-8), linear schedule with warm-up."""
+    settings = cell.config.task.train
+    cuda = torch.cuda.is_available()
+    micro = settings.micro_batch_size or settings.batch_size
+    bf16 = settings.precision == "bf16" or (
+        settings.precision == "auto" and cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        learning_rate=cell.method.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=cell.schedule.warmup_steps,
+        weight_decay=settings.weight_decay,
+        label_smoothing_factor=settings.label_smoothing,
+        max_grad_norm=settings.max_grad_norm,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        optim="adamw_torch_fused",
+        bf16=bf16,
+        use_cpu=not cuda,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        logging_steps=settings.logging_steps,
+        seed=cell.config.seed,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=cuda,
+    )
+
+
+def peak_memory() -> int:
+    """Peak memory in bytes: the GPU's allocator where there is one, else the process's resident size."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

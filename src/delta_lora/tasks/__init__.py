@@ -1,0 +1,1 @@
+"""Tasks: a data set each, from files to training examples and from predictions to the tables' metrics."""

@@ -1,0 +1,104 @@
+"""What a task is: where its files are, how they become examples, how predictions become scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+
+from delta_lora.errors import UserError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test input: its place in the test set, its text and what it is scored against."""
+
+    id: int
+    input: str
+    references: list[str]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Base class of all tasks, built from the ``task`` configuration group.
+
+    Args:
+        config: the composed ``task`` group.
+        data_dir: local data sets, or None to download.
+        cache_dir: where downloads and generated data go.
+    """
+
+    def __init__(self, config: DictConfig, data_dir: Path | None, cache_dir: Path) -> None:
+        self.config = config
+        self.data_dir = data_dir
+        self.cache_dir = cache_dir
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are the tiny scale's."""
+        return bool(self.config.source == "generated")
+
+    @abstractmethod
+    def check_files(self) -> None:
+        """Look at local data without downloading; UserError says what is missing or wrong, and where."""
+
+    @abstractmethod
+    def fetch(self) -> Path:
+        """The folder with the data, downloaded and checked or generated first where needed."""
+
+    @abstractmethod
+    def train_size(self) -> int:
+        """Number of training examples of the run, known before anything is downloaded."""
+
+    @abstractmethod
+    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
+        """Tokenized training examples for a model of this kind ("causal", "seq2seq", "classification")."""
+
+    @abstractmethod
+    def test_items(self) -> list[Item]:
+        """The test inputs, in the official order."""
+
+    @abstractmethod
+    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
+        """The table's metrics, by column name and in the table's units."""
+
+    def fingerprint(self) -> str:
+        """What the data are, where that is not pinned by the configuration: part of a run's key."""
+        if self.generated:
+            from delta_lora.tiny.data import DATA_VERSION
+
+            return f"generated-{DATA_VERSION}"
+        return "pinned"
+
+    def generated_folder(self) -> Path:
+        """Write the tiny scale's data at first use and return their folder (``<cache>/tiny-data/…``)."""
+        from delta_lora.tiny import data
+
+        return data.ensure(self.config.name, self.cache_dir / "tiny-data")
+
+
+def limit(items: list[Any], most: int | None) -> list[Any]:
+    """The first ``most`` of the items; all where it is None."""
+    return items if most is None else items[:most]
+
+
+def checked_limit(value: Any, name: str) -> int | None:
+    """A ``max_…_examples`` setting: None or a whole number of at least 1."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"task.{name} must be null (all) or a whole number ≥ 1, got {value}")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

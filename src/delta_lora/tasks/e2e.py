@@ -1,0 +1,84 @@
+"""E2E NLG Challenge: restaurant meaning representations to text (Novikova et al. 2017; the paper's Table 1)."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from delta_lora.errors import UserError
+from delta_lora.tasks.base import Item
+from delta_lora.tasks.files import check_local, download
+from delta_lora.tasks.generation import GenerationTask
+
+# Slot names as microsoft/LoRA writes them.
+SLOTS = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+SLOT = re.compile(r"\s*([^,\[\]]+)\[([^\]]*)\]\s*(?:,|$)")
+
+
+def linearize(mr: str) -> str:
+    """``name[The Vaults], eatType[pub]`` → ``name : The Vaults | Type : pub``.
+
+    Raises:
+        UserError: the text is not a list of ``slot[value]``.
+    """
+    slots, position = [], 0
+    while position < len(mr):
+        match = SLOT.match(mr, position)
+        if match is None:
+            raise UserError(f"not an E2E meaning representation: {mr!r}; expected slot[value], slot[value], …")
+        slots.append((match[1].strip(), match[2].strip()))
+        position = match.end()
+    return " | ".join(f"{SLOTS.get(slot, slot)} : {value}" for slot, value in slots)
+
+
+class E2E(GenerationTask):
+    """Training pairs are all rows of trainset.csv; test inputs are the distinct MRs of testset_w_refs.csv."""
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.data_dir is not None and not self.generated:
+            check_local(self.data_dir / self.config.files.folder, self.config.files.sha256)
+
+    def fetch(self) -> Path:
+        if self.generated:
+            return self.generated_folder()
+        if self.data_dir is not None:
+            return self.data_dir / self.config.files.folder
+        files = self.config.files
+        return download(files.url, self.cache_dir / "data" / files.folder, files.sha256)
+
+    def read_train(self, folder: Path) -> list[tuple[str, str]]:
+        return [(linearize(mr), ref.strip()) for mr, ref in read_rows(folder / "trainset.csv")]
+
+    def read_test(self, folder: Path) -> list[Item]:
+        references: dict[str, list[str]] = {}
+        for mr, ref in read_rows(folder / "testset_w_refs.csv"):
+            references.setdefault(mr, []).append(ref)
+        return [Item(i, linearize(mr), refs) for i, (mr, refs) in enumerate(references.items())]
+
+    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
+        from delta_lora.metrics.e2e import E2EMetric
+
+        scores = E2EMetric().compute(
+            predictions=list(predictions), references=[item.references for item in items]
+        )
+        return {name: float(scores[name]) for name in self.config.metrics}
+
+
+def read_rows(path: Path) -> list[tuple[str, str]]:
+    """The (mr, ref) rows of one file of the release.
+
+    Raises:
+        UserError: another header, or a row with another number of fields (with its line).
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if header != ["mr", "ref"]:
+            raise UserError(f"{path} starts with {header}, expected the columns mr, ref")
+        rows = []
+        for row in reader:
+            if len(row) != 2:
+                raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, expected mr and ref")
+            rows.append((row[0], row[1]))
+    return rows

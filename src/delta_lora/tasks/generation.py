@@ -1,0 +1,89 @@
+"""What the text-generation tasks share: pairs of input and target, encoded for each kind of model."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from delta_lora.errors import UserError
+from delta_lora.tasks.base import Item, Task, checked_limit, limit
+
+IGNORED = -100  # the label that the loss leaves out
+
+
+class GenerationTask(Task):
+    """A task of (input, target) texts. A subclass reads its files; everything else is here."""
+
+    @abstractmethod
+    def read_train(self, folder: Path) -> list[tuple[str, str]]:
+        """Training pairs (input, target) in the files' order."""
+
+    @abstractmethod
+    def read_test(self, folder: Path) -> list[Item]:
+        """Distinct test inputs with their references, in the files' order."""
+
+    def check_files(self) -> None:
+        checked_limit(self.config.max_train_examples, "max_train_examples")
+        checked_limit(self.config.max_test_examples, "max_test_examples")
+
+    def train_size(self) -> int:
+        size = (
+            len(self.read_train(self.fetch()))
+            if self.generated or self.data_dir is not None
+            else int(self.config.train_examples)
+        )
+        return min(size, self.config.max_train_examples or size)
+
+    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
+        pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
+        encode = encode_causal if kind == "causal" else encode_seq2seq
+        return encode(tokenizer, pairs, self.config.train.max_length)
+
+    def test_items(self) -> list[Item]:
+        return limit(self.read_test(self.fetch()), self.config.max_test_examples)
+
+
+def encode_causal(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], max_length: int
+) -> list[dict[str, list[int]]]:
+    """Sequences for a decoder-only model, as microsoft/LoRA writes them.
+
+    Context tokens, ``<|endoftext|>``, " " + target, ``<|endoftext|>``; the loss is on what follows the first
+    ``<|endoftext|>`` only. A sequence over ``max_length`` loses the end of its target.
+
+    Raises:
+        UserError: a context alone fills ``max_length``.
+    """
+    eos = tokenizer.eos_token_id
+    contexts = tokenizer([source for source, _ in pairs], add_special_tokens=False)["input_ids"]
+    targets = tokenizer([f" {target}" for _, target in pairs], add_special_tokens=False)["input_ids"]
+    examples = []
+    for context, target in zip(contexts, targets, strict=True):
+        prompt = [*context, eos]
+        if len(prompt) >= max_length:
+            raise UserError(
+                f"a training input has {len(prompt)} tokens, task.train.max_length is {max_length}: nothing of its "
+                "target would be left; raise task.train.max_length"
+            )
+        tokens = [*prompt, *target, eos][:max_length]
+        labels = [IGNORED] * len(prompt) + tokens[len(prompt) :]
+        examples.append({"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": labels})
+    return examples
+
+
+def encode_seq2seq(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    max_length: int,
+    max_target_length: int = 64,
+) -> list[dict[str, list[int]]]:
+    """Inputs cut at ``max_length`` tokens and labels cut at ``max_target_length``, for encoder-decoders."""
+    inputs = tokenizer([source for source, _ in pairs], truncation=True, max_length=max_length)["input_ids"]
+    labels = tokenizer(
+        text_target=[target for _, target in pairs], truncation=True, max_length=max_target_length
+    )["input_ids"]
+    return [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
+        for ids, target in zip(inputs, labels, strict=True)
+    ]
