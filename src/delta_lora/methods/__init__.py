@@ -1,1 +1,1 @@
-"""The fine-tuning methods: one short module each, all implementing :class:`delta_lora.methods.base.Method`."""
+"""The fine-tuning methods: one short module each, all implementing `delta_lora.methods.base.Method`."""

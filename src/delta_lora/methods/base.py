@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
@@ -26,9 +26,9 @@ TASK_TYPES: dict[Kind, TaskType] = {
 class ModelSpec:
     """What a method must know of the model: the ``model`` configuration group.
 
-    Each entry of ``target_modules``, ``embedding_modules`` and ``head_modules`` is the last part of a module's name
-    (``q_proj`` stands for every ``….q_proj``). GPT-2 is meant with its fused projection already split
-    (:func:`delta_lora.models.gpt2.split_attention`).
+    Each entry of ``target_modules``, ``embedding_modules`` and ``head_modules`` is the last part of a
+    module's name (``q_proj`` stands for every ``….q_proj``). GPT-2 is meant with its fused projection already
+    split (:func:`delta_lora.models.gpt2.split_attention`).
     """
 
     name: str
@@ -70,7 +70,7 @@ class Counts:
 
 @dataclass(kw_only=True, eq=False)
 class Method(ABC):
-    """A way to fine-tune. Use: ``validate`` → ``prepare`` → train with ``callbacks()`` → ``export`` → ``merge``.
+    """A way to fine-tune: ``validate``, ``prepare``, train with ``callbacks()``, ``export``, ``merge``.
 
     ``learning_rate`` is AdamW's peak rate; ``label`` is the method's row label in the paper's tables.
     """
@@ -110,7 +110,7 @@ class Method(ABC):
 
     @abstractmethod
     def merge(self) -> PreTrainedModel:
-        """Return the plain model with everything learned folded in. Consumes the prepared model: export first."""
+        """Return the plain model with everything learned folded in; it uses the prepared one up."""
 
     @abstractmethod
     def export(self, directory: Path) -> None:
@@ -139,7 +139,7 @@ class Method(ABC):
 class PeftMethod(Method):
     """A method whose adapter is a PEFT one."""
 
-    def _attach(self, model: PreTrainedModel, spec: ModelSpec, config: PeftConfig) -> PeftModel:
+    def _attach(self, model: PreTrainedModel, spec: ModelSpec, config: LoraConfig) -> PeftModel:
         """Freeze ``model`` and put ``config``'s adapter on the target modules; the head stays trainable."""
         named_modules(model, spec.target_modules)
         config.task_type = TASK_TYPES[spec.kind]
@@ -157,12 +157,12 @@ class PeftMethod(Method):
 
     def adapted_layers(self) -> dict[str, LoraLayer]:
         """PEFT's adapted layers by their name in the plain model (``transformer.h.0.attn.c_attn.q_proj``)."""
-        plain = self.peft_model.get_base_model()
-        return {name: layer for name, layer in plain.named_modules() if isinstance(layer, LoraLayer)}
+        named = self.peft_model.get_base_model().named_modules()
+        return {name: layer for name, layer in named if isinstance(layer, LoraLayer)}
 
     def merge(self) -> PreTrainedModel:
-        """Return the plain model with everything learned folded in. Consumes the prepared model: export first."""
-        merged = self.peft_model.merge_and_unload()
+        """Return the plain model with everything learned folded in; it uses the prepared one up."""
+        merged = self.peft_model.merge_and_unload()  # type: ignore[operator]
         self._model = None
         return merged
 
@@ -179,6 +179,7 @@ def named_modules(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Modu
         last_parts = sorted({name.rsplit(".", 1)[-1] for name, _ in model.named_modules()} - {""})
         raise UserError(
             f"the model has no module named {', '.join(sorted(missing)) or '(none given)'}; "
-            f"it has {', '.join(part for part in last_parts if not part.isdigit())}: correct the model configuration"
+            f"it has {', '.join(part for part in last_parts if not part.isdigit())}; "
+            "correct the model configuration"
         )
     return found

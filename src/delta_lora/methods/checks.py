@@ -37,3 +37,9 @@ def number(
         )
     if not good:
         raise UserError(f"method.{name} must be a number {allowed}, got {value!r}")
+
+
+def boolean(name: str, value: Any) -> None:
+    """Raise :class:`UserError` unless ``value`` is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"method.{name} must be true or false, got {value!r}")

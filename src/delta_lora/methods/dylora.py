@@ -1,0 +1,181 @@
+"""DyLoRA (Valipour et al. 2023, arXiv 2210.07558): LoRA whose first b ranks work alone, for every b."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from delta_lora.methods import checks
+from delta_lora.methods.adapter_file import Factors
+from delta_lora.methods.base import LayerSizes, ModelSpec, Schedule
+from delta_lora.methods.lora import LowRank
+
+
+@dataclass(kw_only=True, eq=False)
+class DyLora(LowRank):
+    """h = W x + (α/b) B[:, :b] A[:b] x, with b drawn uniformly from 1 … r for every optimizer step.
+
+    One b serves all layers and all micro-batches of a step, so a step costs what LoRA's costs. The step
+    changes ranks 1 … b, or with ``frozen`` only the b-th; see :class:`NestedRanks`. ``eval_rank`` is the b of
+    evaluation, merging and export (None: r).
+    """
+
+    frozen: bool = False
+    eval_rank: int | None = None
+
+    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+        """Check the arguments.
+
+        Raises:
+            UserError: LoRA's reasons, or ``eval_rank`` not in 1 … rank.
+        """
+        super().validate(sizes, total_steps)
+        checks.boolean("frozen", self.frozen)
+        if self.eval_rank is not None:
+            checks.integer("eval_rank", self.eval_rank, 1, self.rank, "method.rank")
+
+    def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
+        """Return ``model`` wrapped by PEFT; its LoRA layers are truncated from now on."""
+        prepared = super().prepare(model, spec, schedule)
+        self.ranks = NestedRanks(
+            list(self.adapted_layers().values()), self.rank, self.eval_rank or self.rank, frozen=self.frozen
+        )
+        return prepared
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """The callback that draws b and keeps the ranks that a step does not reach."""
+        return [NestedRanksCallback(self.ranks)]
+
+    def factors(self) -> dict[str, Factors]:
+        """The update (α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
+        b = self.ranks.eval_rank
+        return {
+            name: Factors(f.a[:b], f.b[:, :b], f.scale * self.rank / b)
+            for name, f in super().factors().items()
+        }
+
+    def merge(self) -> PreTrainedModel:
+        """Return the plain model with the update at ``eval_rank`` folded in. Export first."""
+        b = self.ranks.eval_rank
+        for layer in self.adapted_layers().values():
+            layer.lora_A["default"].get_parameter("weight").data[b:] = 0
+            layer.scaling["default"] *= self.rank / b
+        return super().merge()
+
+
+class NestedRanks:
+    """Truncates LoRA layers to their first b ranks, in the forward pass and in the optimizer's step.
+
+    The forward pass multiplies A x (…, r) by r/b on the first b entries and by 0 on the rest: then the
+    product with B and PEFT's α/r is the truncated branch, and the gradients of ranks above b are zero. With
+    ``frozen`` the gradients of ranks below b are dropped too, as if detached.
+
+    A zero gradient does not stop AdamW: weight decay and momentum would still move those ranks (in the
+    authors' code they do). Here a rank that the step does not reach keeps its values *and* its moments, as in
+    ``torch.optim.SparseAdam``: :meth:`before_step` and :meth:`after_step` go around ``optimizer.step()``.
+    """
+
+    def __init__(self, layers: list[LoraLayer], rank: int, eval_rank: int, *, frozen: bool) -> None:
+        self.rank, self.eval_rank, self.frozen = rank, eval_rank, frozen
+        self.current = rank
+        self._masks: dict[tuple[Any, ...], Tensor] = {}
+        self._kept: list[Tensor] = []
+        self._a: list[nn.Parameter] = []
+        self._b: list[nn.Parameter] = []
+        for layer in layers:
+            layer.lora_A["default"].register_forward_hook(self._truncate)
+            a = layer.lora_A["default"].get_parameter("weight")
+            b = layer.lora_B["default"].get_parameter("weight")
+            self._a.append(a)
+            self._b.append(b)
+            if frozen:
+                a.register_hook(lambda grad: grad * self._reached(grad, 0))
+                b.register_hook(lambda grad: grad * self._reached(grad, 1))
+
+    def draw(self, seed: int, step: int) -> int:
+        """Draw b for an optimizer step.
+
+        A function of ``seed`` and ``step`` alone (a counter-based generator): a resumed run and every process
+        of a distributed one draw the same, with no state to save.
+        """
+        generator = np.random.Generator(np.random.Philox(key=seed, counter=step))
+        self.current = int(generator.integers(1, self.rank + 1))
+        return self.current
+
+    @torch.no_grad()
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Remember what the step must not change: values and moments of the ranks it does not reach."""
+        self._kept = []
+        if self.current < self.rank or self.frozen:
+            tensors, masks = self._tensors(optimizer)
+            self._kept = list(torch._foreach_mul(tensors, [1 - mask for mask in masks]))
+
+    @torch.no_grad()
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Put back what :meth:`before_step` remembered; moments that the step has created start at zero."""
+        if self._kept:
+            tensors, masks = self._tensors(optimizer)
+            torch._foreach_mul_(tensors, masks)
+            torch._foreach_add_(tensors[: len(self._kept)], self._kept)
+            self._kept = []
+
+    def _truncate(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        b = self.current if module.training else self.eval_rank
+        if b == self.rank:
+            return None
+        first = (torch.arange(self.rank, device=output.device) < b).to(output.dtype)
+        return output * first * (self.rank / b)
+
+    def _tensors(self, optimizer: Optimizer) -> tuple[list[Tensor], list[Tensor]]:
+        """All A and B, then the moments that the optimizer keeps of them; and the mask of each."""
+        tensors: list[Tensor] = []
+        masks: list[Tensor] = []
+        for parameters, axis in ((self._a, 0), (self._b, 1)):
+            tensors += parameters
+            masks += [self._reached(parameter, axis) for parameter in parameters]
+        for parameter, mask in list(zip(tensors, masks, strict=True)):
+            for moment in optimizer.state.get(parameter, {}).values():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    tensors.append(moment)
+                    masks.append(mask)
+        return tensors, masks
+
+    def _reached(self, like: Tensor, axis: int) -> Tensor:
+        """1 where the step reaches a rank, else 0: shaped as ``like``, whose ranks lie along ``axis``."""
+        key = (self.current, axis, like.shape, like.device, like.dtype)
+        if key not in self._masks:
+            mask = torch.zeros_like(like, requires_grad=False)
+            first = self.current - 1 if self.frozen else 0
+            mask.narrow(axis, first, self.current - first).fill_(1)
+            self._masks[key] = mask
+        return self._masks[key]
+
+
+class NestedRanksCallback(TrainerCallback):
+    """Draws b before every step of ``transformers.Trainer`` and confines the step to the ranks it reaches."""
+
+    def __init__(self, ranks: NestedRanks) -> None:
+        self.ranks = ranks
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw b: once for all micro-batches of the step."""
+        self.ranks.draw(args.seed, state.global_step)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remember the ranks that the step does not reach."""
+        self.ranks.before_step(kwargs["optimizer"])
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put them back."""
+        self.ranks.after_step(kwargs["optimizer"])
