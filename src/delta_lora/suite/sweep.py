@@ -1,6 +1,7 @@
 """A sweep (``-m``): a failing cell does not stop the others; at the end the failures are listed."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from delta_lora.errors import UserError
 from delta_lora.suite.records import write_text
 
 
@@ -18,7 +20,14 @@ class SweepCallback(Callback):
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep the sweep's folder: its name has a time in it, so it cannot be worked out later."""
+        """Stop where no cell could run; keep the sweep's folder, whose name has a time in it."""
+        from delta_lora.suite.config import check_device
+
+        try:
+            check_device(config)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings
         SweepCallback.folder = Path(config.hydra.sweep.dir)
 
 

@@ -75,10 +75,15 @@ class Task(ABC):
         return "pinned"
 
     def generated_folder(self) -> Path:
-        """Write the tiny scale's data at first use and return their folder (``<cache>/tiny-data/…``)."""
+        """The root of the tiny scale's data (layout of ``data_dir``); this task's are written at first use."""
         from delta_lora.tiny import data
 
-        return data.ensure(self.config.name, self.cache_dir / "tiny-data")
+        root = self.cache_dir / "tiny-data" / f"v{data.DATA_VERSION}"
+        complete = root / f".{self.config.name.replace('/', '-')}.complete"
+        if not complete.exists():
+            data.write(self.config.name, root)  # the same bytes whoever writes them, each file by rename
+            complete.touch()
+        return root
 
 
 def limit(items: list[Any], most: int | None) -> list[Any]:

@@ -40,11 +40,11 @@ class E2E(GenerationTask):
             check_local(self.data_dir / self.config.files.folder, self.config.files.sha256)
 
     def fetch(self) -> Path:
-        if self.generated:
-            return self.generated_folder()
-        if self.data_dir is not None:
-            return self.data_dir / self.config.files.folder
         files = self.config.files
+        if self.generated:
+            return self.generated_folder() / files.folder
+        if self.data_dir is not None:
+            return self.data_dir / files.folder
         return download(files.url, self.cache_dir / "data" / files.folder, files.sha256)
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:

@@ -28,15 +28,13 @@ class GenerationTask(Task):
         checked_limit(self.config.max_test_examples, "max_test_examples")
 
     def train_size(self) -> int:
-        size = (
-            len(self.read_train(self.fetch()))
-            if self.generated or self.data_dir is not None
-            else int(self.config.train_examples)
-        )
+        local = self.data_dir is not None and not self.generated
+        size = len(self.read_train(self.fetch())) if local else int(self.config.train_examples)
         return min(size, self.config.max_train_examples or size)
 
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
         pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
+        assert len(pairs) == self.train_size(), f"{len(pairs)} training pairs, task.train_examples says otherwise"
         encode = encode_causal if kind == "causal" else encode_seq2seq
         return encode(tokenizer, pairs, self.config.train.max_length)
 

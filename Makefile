@@ -1,0 +1,46 @@
+# make help                     what there is
+# make table1 SCALE=tiny        Table 1 in miniature, on two CPU cores, nothing downloaded but Python packages
+# make table1                   Table 1 for real: gpt2-medium on E2E, needs a CUDA GPU
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+SCALE ?= paper
+SEEDS ?= 1
+# Cells at a time: GPUs at paper scale, cores at tiny scale.
+JOBS ?= $(if $(filter paper,$(SCALE)),1,2)
+RUN := .venv/bin/python
+LAUNCH = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
+
+.PHONY: help setup test test-slow lint clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, PYTHON=python3"
+
+setup: .venv/.complete ## a .venv with the pinned packages
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; give another with PYTHON=…" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+table%: .venv/.complete ## table1: train its missing cells, then render it (SCALE=, SEEDS=)
+	$(RUN) scripts/train.py -m table=table$* scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
+	$(RUN) scripts/render.py table=table$* scale=$(SCALE) seed=$(SEEDS)
+
+test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -n 2
+
+test-slow: .venv/.complete ## full-size models with random weights, on the CPU
+	.venv/bin/pytest -q -m slow
+
+lint: .venv/.complete ## ruff and mypy
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+clean: ## remove run records and sweeps (the rendered tables stay)
+	rm -rf results/runs results/sweeps results/wandb

@@ -1,0 +1,62 @@
+"""Fixtures that several test modules share: real data, a composed configuration, a small GPT-2 checkpoint."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is a wrong test
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets; the test is skipped where DELTA_LORA_DATA does not name one."""
+    folder = os.environ.get("DELTA_LORA_DATA")
+    if not folder:
+        pytest.skip("real data: set DELTA_LORA_DATA to a folder in the layout of docs/data.md")
+    return Path(folder)
+
+
+@pytest.fixture
+def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
+    """``composed("task=e2e", …)``: what the command line would compose, with results below the test's folder."""
+    monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
+
+    def build(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("train", [*overrides, f"results_dir={tmp_path / 'results'}", "logger=none"])
+
+    return build
+
+
+SENTENCES = [
+    "The Vaults pub near Café Adriatic has a 5 star rating. Prices start at £30.",
+    "name : The Vaults | Type : pub | price : more than £30 | customer rating : 5 out of 5 | near : Café Adriatic",
+    "Close to Café Brazil, The Cambridge Blue pub serves delicious Tuscan Beef for the cheap price of £10.50.",
+]
+
+
+@pytest.fixture(scope="session")
+def gpt2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock GPT-2 checkpoint with random weights (2 blocks, width 32) and its own byte-level BPE."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(SENTENCES * 3, vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False)
+    end = "<|endoftext|>"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=end, bos_token=end)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
+    config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **size)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder

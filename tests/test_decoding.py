@@ -1,0 +1,94 @@
+"""Decoding: Table 10's settings mean what the original decoder means by them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from delta_lora.errors import UserError
+from delta_lora.suite.decoding import GeneratedNoRepeatNGram, decode, generate
+
+SETTINGS = {"beam_size": 3, "length_penalty": 0.8, "no_repeat_ngram_size": 4, "max_new_tokens": 12, "batch_size": 2}
+
+
+def settings(**changes: float) -> DictConfig:
+    return OmegaConf.create({**SETTINGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def loaded(gpt2_checkpoint: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint)
+    tokenizer.pad_token = tokenizer.eos_token
+    return AutoModelForCausalLM.from_pretrained(gpt2_checkpoint).eval(), tokenizer
+
+
+class Cycle(torch.nn.Module):
+    """Stands in for a language model's head: after token i, token i+1 of a fixed cycle is by far the likeliest."""
+
+    def __init__(self, cycle: list[int], vocabulary: int) -> None:
+        super().__init__()
+        self.table = torch.zeros(vocabulary, vocabulary)
+        for now, after in zip(cycle, cycle[1:] + cycle[:1], strict=True):
+            self.table[now, after] = 50.0
+
+
+def test_a_four_gram_of_the_prompt_can_be_generated_but_not_twice(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    cycle = [10, 11, 12, 13, 14, 15]
+    table = Cycle(cycle, len(tokenizer)).table
+    last: dict[str, torch.Tensor] = {}
+    forward = model.forward
+
+    def cyclic(input_ids: torch.Tensor, **kwargs: object) -> object:
+        output = forward(input_ids=input_ids, **kwargs)
+        last["ids"] = input_ids
+        output.logits = table[input_ids[:, -output.logits.shape[1] :]]
+        return output
+
+    monkeypatch.setattr(model, "forward", cyclic)
+    prompt = [*cycle, *cycle]
+    (generated,) = generate(model, tokenizer, [prompt], settings(beam_size=1), "causal")
+    assert generated[:6] == cycle, "the prompt's own 4-grams are allowed"
+    assert generated[6:9] == cycle[:3]
+    assert generated[9] != 13, "10 11 12 13 was generated before"
+
+
+def test_the_processor_looks_at_the_generated_part_alone() -> None:
+    processor = GeneratedNoRepeatNGram(ngram_size=2, prompt_length=3)
+    scores = torch.zeros(1, 10)
+    allowed = processor(torch.tensor([[5, 6, 7, 5]]), scores)
+    assert not torch.isinf(allowed).any()
+    banned = processor(torch.tensor([[1, 1, 1, 5, 6, 5]]), scores)
+    assert torch.isinf(banned).nonzero().tolist() == [[0, 6]]
+
+
+def test_batching_and_order_do_not_change_the_texts(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+    model, tokenizer = loaded
+    inputs = ["name : The Vaults", "Type : pub | price : more than £30", "pub", "name : The Vaults"]
+    together = decode(model, tokenizer, inputs, settings(batch_size=4), "causal", 256, progress=False)
+    alone = [decode(model, tokenizer, [x], settings(), "causal", 256, progress=False)[0] for x in inputs]
+    assert together == alone
+    assert together[0] == together[3]
+
+
+def test_equal_inputs_are_decoded_once(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    seen: list[int] = []
+    original = model.generate
+    monkeypatch.setattr(model, "generate", lambda ids, **kw: (seen.append(len(ids)), original(ids, **kw))[1])
+    decode(model, tokenizer, ["a pub", "a pub", "a pub"], settings(), "causal", 256, progress=False)
+    assert seen == [1]
+
+
+def test_a_prompt_without_room_to_generate_is_an_error(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = loaded
+    with pytest.raises(UserError, match="leave room for"):
+        decode(model, tokenizer, ["pub " * 300], settings(), "causal", 256, progress=False)
