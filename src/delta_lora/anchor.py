@@ -1,0 +1,202 @@
+"""The practical forms of Delta-LoRA: the anchor (A_*, B_*) folded into W, or kept as a frozen branch beside
+it.
+
+After the anchor is taken, the effective weight is W_0 − λ s B_*A_* + (1+λ) s B A. Both forms run the live
+branch at (1+λ)s and give A and B the gradient they would have at s; they differ in where −λ s B_*A_* is kept.
+"""
+
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from delta_lora.layers import AdaptedLayer, add_hook
+
+CHUNK = 2**22  # elements of W handled at once, so that a fold's float64 temporaries stay below 150 MB
+
+
+class LiveBranch:
+    """Runs a layer's branch at (1+λ)s with the gradients of A and B multiplied by 1/(1+λ).
+
+    The gradient hooks act on each backward pass's contribution, before it is accumulated, reduced or clipped.
+    """
+
+    def __init__(self, layer: AdaptedLayer, ratio: float) -> None:
+        self.module, self.adapter = layer.module, layer.adapter
+        self.before = layer.scale, layer.module.lora_alpha[layer.adapter]
+        self.module.scaling[self.adapter] = (1 + ratio) * layer.scale
+        # PEFT's set_scale and unscale_layer compute the scaling anew from lora_alpha.
+        self.module.lora_alpha[self.adapter] = (1 + ratio) * self.before[1]
+        hook = partial(torch.mul, other=1 / (1 + ratio))
+        self.handles = [add_hook(factor, hook) for factor in (layer.a, layer.b)]
+
+    def remove(self) -> None:
+        """Back to scale s and plain gradients."""
+        self.module.scaling[self.adapter], self.module.lora_alpha[self.adapter] = self.before
+        self.remove_hooks()
+
+    def remove_hooks(self) -> None:
+        """Back to plain gradients."""
+        for handle in self.handles:
+            handle.remove()
+
+
+class Fold:
+    """W ← W_0 − λ s B_*A_*, in place, computed in float64 and rounded once.
+
+    The entries that adding the product back would not round to W_0 again are remembered on the CPU (some per
+    cent of them), so that :meth:`remove` gives back W_0 bit for bit without a dense copy.
+    """
+
+    kind = "fold"
+
+    def __init__(
+        self, layer: AdaptedLayer, ratio: float, a: Tensor, b: Tensor, *, folded: bool = False
+    ) -> None:
+        """Fold the anchor, unless the base comes ``folded`` already, as in a dense checkpoint."""
+        self.layer, self.factor = layer, ratio * layer.scale
+        # On the CPU: training no longer needs them, and device memory stays what plain LoRA takes.
+        self.a, self.b = a.detach().cpu(), b.detach().cpu()
+        self.lost: list[tuple[Tensor, Tensor]] = []
+        self.fingerprints = (fingerprint(layer.weight), 0)
+        if not folded:
+            self._fold()
+        self.fingerprints = (self.fingerprints[0], fingerprint(layer.weight))
+        self.live = LiveBranch(layer, ratio)
+
+    @torch.no_grad()
+    def _fold(self) -> None:
+        weight = self.layer.weight
+        left, right = _oriented(self.layer, self.a, self.b)
+        for start, stop in _row_chunks(weight):
+            rows, part = weight[start:stop], left[start:stop]
+            moved = add_product(rows, part, right, -self.factor)
+            back = add_product(moved, part, right, self.factor)
+            where = (_bits(back) != _bits(rows)).flatten().nonzero().squeeze(1)
+            index = where + start * weight.shape[1]
+            self.lost.append((index.cpu(), rows.flatten()[where].cpu()))
+            rows.copy_(moved)
+
+    @torch.no_grad()
+    def remove(self) -> None:
+        """W_0 again, bit for bit (to one rounding where the base came folded already)."""
+        weight = self.layer.weight
+        left, right = _oriented(self.layer, self.a, self.b)
+        for start, stop in _row_chunks(weight):
+            weight[start:stop].copy_(add_product(weight[start:stop], left[start:stop], right, self.factor))
+        for index, values in self.lost:
+            weight.put_(index.to(weight.device), values.to(weight.device))
+        self.live.remove()
+
+
+class Branch:
+    """−λ s B_*A_* as a frozen low-rank branch inside PEFT's own layer; W is never touched.
+
+    The factors become [A; A_*] and [B, −λ/(1+λ) B_*], of which only A and B train. PEFT's forward, its
+    per-sample adapters, ``disable_adapter`` and merging then see the whole update without knowing of it.
+    """
+
+    kind = "branch"
+
+    def __init__(self, layer: AdaptedLayer, ratio: float, a: Tensor, b: Tensor) -> None:
+        self.layer, self.a, self.b = layer, a.detach().cpu(), b.detach().cpu()
+        module: Any = layer.module
+        adapter = layer.adapter
+        self.plain = module.lora_A[adapter], module.lora_B[adapter]
+        place: dict[str, Any] = {"device": layer.a.device, "dtype": layer.a.dtype}
+        module.lora_A[adapter] = WithAnchor(self.plain[0], a.detach().to(**place), dim=0)
+        module.lora_B[adapter] = WithAnchor(
+            self.plain[1], (b.detach() * (-ratio / (1 + ratio))).to(**place), dim=1
+        )
+        module.get_delta_weight = MethodType(_delta_weight_with_anchor, module)
+        self.live = LiveBranch(layer, ratio)
+
+    def remove(self) -> None:
+        """Take the branch away again."""
+        module: Any = self.layer.module
+        adapter = self.layer.adapter
+        module.lora_A[adapter], module.lora_B[adapter] = self.plain
+        if not any(isinstance(down, WithAnchor) for down in module.lora_A.values()):
+            del module.get_delta_weight
+        self.live.remove()
+
+
+class WithAnchor(nn.Linear):
+    """A linear layer whose weight is followed by a frozen part: in its rows (``dim=0``) or its columns
+    (``dim=1``).
+
+    ``weight`` stays the trainable part under its own name, for optimizers, state dictionaries and PEFT.
+    """
+
+    def __init__(self, plain: nn.Linear, anchor: Tensor, dim: int) -> None:
+        super().__init__(plain.in_features, plain.out_features, bias=False, device="meta")
+        self.weight, self.dim = plain.weight, dim
+        self.register_buffer("anchor", anchor, persistent=False)
+        self.train(plain.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(…, c)`` → ``(…, 2r)`` for A, ``(…, 2r)`` → ``(…, d)`` for B."""
+        return F.linear(input, torch.cat([self.weight, self.get_buffer("anchor")], dim=self.dim))
+
+    def joined(self) -> nn.Linear:
+        """Both parts as one plain linear layer."""
+        weight = torch.cat([self.weight.detach(), self.get_buffer("anchor")], dim=self.dim)
+        plain = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        plain.weight = nn.Parameter(weight, requires_grad=False)
+        return plain
+
+
+def _delta_weight_with_anchor(self: Any, adapter: str) -> Tensor:
+    """PEFT's ``get_delta_weight`` with the anchor's part in it, so that merging merges both.
+
+    A bound method rather than a closure: a deep copy of the model then has one bound to its own layer.
+    """
+    down, up = self.lora_A[adapter], self.lora_B[adapter]
+    plain = type(self).get_delta_weight
+    if not isinstance(down, WithAnchor):
+        return plain(self, adapter)
+    self.lora_A[adapter], self.lora_B[adapter] = down.joined(), up.joined()
+    try:
+        return plain(self, adapter)
+    finally:
+        self.lora_A[adapter], self.lora_B[adapter] = down, up
+
+
+def add_product(rows: Tensor, left: Tensor, right: Tensor, factor: float) -> Tensor:
+    """rows + factor · left @ right, rounded once to the dtype of ``rows``: (n, m) + (n, r) @ (r, m)."""
+    return torch.add(rows, left @ right, alpha=factor).to(rows.dtype)
+
+
+def shift(layer: AdaptedLayer, a: Tensor, b: Tensor, factor: float) -> None:
+    """W ← W + factor · b a, in place and rounded once."""
+    left, right = _oriented(layer, a, b)
+    with torch.no_grad():
+        for start, stop in _row_chunks(layer.weight):
+            rows = layer.weight[start:stop]
+            rows.copy_(add_product(rows, left[start:stop], right, factor))
+
+
+def fingerprint(weight: Tensor) -> int:
+    """The wrapped sum of a weight's bit patterns: the same on every device, different after any change."""
+    return int(_bits(weight).sum(dtype=torch.int64))
+
+
+def _bits(values: Tensor) -> Tensor:
+    integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}
+    return values.detach().view(integers[values.element_size()])
+
+
+def _oriented(layer: AdaptedLayer, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The two factors of b a in W's own layout, in the widest dtype that W's device has."""
+    device = layer.weight.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    a, b = a.to(device, dtype), b.to(device, dtype)
+    return (a.T, b.T) if layer.transposed else (b, a)
+
+
+def _row_chunks(weight: Tensor) -> list[tuple[int, int]]:
+    step = max(1, CHUNK // weight.shape[1])
+    return [(start, min(start + step, weight.shape[0])) for start in range(0, weight.shape[0], step)]
