@@ -1,0 +1,86 @@
+"""What the metric suites share: the ``evaluate`` interface, resampling, and checks of their input."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import evaluate
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from delta_lora.errors import UserError
+
+Scores = dict[str, float]
+
+
+class Resampler(Protocol):
+    """Corpus scores of any selection of test items, computed from per-item statistics: a paired bootstrap is cheap.
+
+    Two systems are compared by scoring both on the same ``indices``. What a metric learns from the whole set of
+    references (NIST's information weights, CIDEr's document frequencies) stays that of the full set.
+    """
+
+    size: int
+    """The number of test items."""
+
+    def score(self, indices: ArrayLike | None = None) -> Scores:
+        """The suite's scores over the items ``indices`` (repeats count again); all items once by default."""
+
+
+def select(statistics: NDArray[np.float64], indices: ArrayLike | None) -> NDArray[np.float64]:
+    """Rows ``indices`` of ``statistics`` (items, …), or all of them."""
+    return statistics if indices is None else statistics[np.asarray(indices, dtype=np.intp)]
+
+
+def check_items(predictions: Sequence[Any], references: Sequence[Any]) -> None:
+    """Refuse unequal numbers of predictions and references, and none at all.
+
+    Raises:
+        UserError: with both numbers.
+    """
+    if len(predictions) != len(references):
+        raise UserError(
+            f"{len(predictions)} predictions for {len(references)} test items: give one prediction per item"
+        )
+    if not predictions:
+        raise UserError("nothing to score: 0 predictions; give at least one")
+
+
+def check_references(references: Sequence[Sequence[str]]) -> None:
+    """Refuse a test item that has no reference, or a bare string in place of a list of references.
+
+    Raises:
+        UserError: naming the item.
+    """
+    for number, item in enumerate(references, start=1):
+        if isinstance(item, str):
+            raise UserError(f"references of item {number} are one string; give a list of strings")
+        if not item:
+            raise UserError(f"item {number} has no reference; give at least one")
+
+
+class SuiteMetric(evaluate.Metric):
+    """An ``evaluate.Metric`` that keeps its data in memory: nothing is fetched, and parallel processes share no file.
+
+    Sub-classes say what they take in ``_info`` and compute in ``_compute``.
+    """
+
+    def __init__(self, config_name: str | None = None, **options: Any) -> None:
+        options.setdefault("keep_in_memory", True)
+        super().__init__(config_name, **options)
+
+    @abstractmethod
+    def _info(self) -> evaluate.MetricInfo: ...
+
+    @abstractmethod
+    def _compute(self, predictions: Any, references: Any, **kwargs: Any) -> Scores: ...
+
+    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> Scores | None:
+        """The suite's scores, keyed by the tables' column names and in their units.
+
+        Raises:
+            UserError: the numbers of predictions and references differ, or there are none.
+        """
+        if predictions is not None and references is not None:
+            check_items(predictions, references)
+        return super().compute(predictions=predictions, references=references, **kwargs)

@@ -1,0 +1,139 @@
+"""E2E NLG Challenge: the five numbers of tuetschek/e2e-metrics (``measure_scores.py -p``, as microsoft/LoRA calls it)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from delta_lora.metrics.base import Scores, SuiteMetric, check_items, check_references, select
+from delta_lora.metrics.coco import cider, rouge_l
+from delta_lora.metrics.meteor import Meteor, meteor
+from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
+from delta_lora.metrics.nist import information, nist, nist_statistics
+from delta_lora.metrics.ptb import ptb_tokenize
+
+_DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L and
+CIDEr of coco-caption. BLEU, METEOR and ROUGE-L are × 100."""
+
+_CITATION = """@article{dusek2020evaluating, title={Evaluating the State-of-the-Art of End-to-End Natural Language
+Generation: The E2E NLG Challenge}, author={Du{\\v{s}}ek, Ond{\\v{r}}ej and Novikova, Jekaterina and Rieser, Verena},
+journal={Computer Speech \\& Language}, volume={59}, pages={123--156}, year={2020}}"""
+
+
+def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+    """The five scores, keyed and scaled as in the paper's tables: BLEU, METEOR and ROUGE-L × 100, NIST and CIDEr as is.
+
+    Args:
+        predictions: One text per test item; it may be empty.
+        references: Per item, one or more texts.
+
+    Raises:
+        UserError: unequal numbers, an item without a reference, or a missing Java runtime.
+    """
+    return E2EResampler(predictions, references).score()
+
+
+def official(scores: Scores) -> Scores:
+    """``scores`` under the names, in the units and with the four decimals that ``measure_scores.py`` prints."""
+    return {
+        "BLEU": round(scores["BLEU"] / 100, 4),
+        "NIST": round(scores["NIST"], 4),
+        "METEOR": round(scores["METEOR"] / 100, 4),
+        "ROUGE_L": round(scores["ROUGE-L"] / 100, 4),
+        "CIDEr": round(scores["CIDEr"], 4),
+    }
+
+
+class E2EResampler:
+    """Per-item statistics of one system's predictions; see :class:`delta_lora.metrics.base.Resampler`.
+
+    Raises:
+        UserError: as :func:`score`.
+    """
+
+    def __init__(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        check_items(predictions, references)
+        check_references(references)
+        self.size = len(predictions)
+        hypotheses = [_one_line(text) for text in predictions]
+        refs = [[_one_line(text) for text in item] for item in references]
+        # METEOR starts first: it loads its tables while the rest is computed.
+        with Meteor() as java:
+            self._bleu, self._nist = _mteval_statistics(hypotheses, refs)
+            coco_hypotheses, coco_refs = _coco_tokens(hypotheses, refs)
+            self._means = np.stack(
+                [rouge_l(coco_hypotheses, coco_refs), cider(coco_hypotheses, coco_refs)], axis=1
+            )
+            self._meteor = java.statistics(coco_hypotheses, coco_refs)
+
+    def score(self, indices: ArrayLike | None = None) -> Scores:
+        """The five scores over the items ``indices``, in the units of :func:`score`."""
+        bleu, nist_rows = select(self._bleu, indices), select(self._nist, indices)
+        rouge_mean, cider_mean = select(self._means, indices).mean(axis=0)
+        return {
+            "BLEU": 100 * _bleu(bleu.sum(axis=0), len(bleu)),
+            "NIST": nist(nist_rows.sum(axis=0), len(nist_rows)),
+            "METEOR": 100 * meteor(select(self._meteor, indices).sum(axis=0)),
+            "ROUGE-L": 100 * float(rouge_mean),
+            "CIDEr": float(cider_mean),
+        }
+
+
+class E2EMetric(SuiteMetric):
+    """``E2EMetric().compute(predictions=["…"], references=[["…", "…"]])``: :func:`score` as an ``evaluate.Metric``."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {
+            "predictions": datasets.Value("string"),
+            "references": datasets.Sequence(datasets.Value("string")),
+        }
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description="predictions: one text per item. references: a list of texts per item.",
+            features=datasets.Features(features),
+        )
+
+    def _compute(self, predictions: Any, references: Any, **_: Any) -> Scores:
+        return score(predictions, references)
+
+
+def _one_line(text: str) -> str:
+    """The official reader takes an item from one line and strips it."""
+    return " ".join(text.splitlines()).strip()
+
+
+def _mteval_tokens(text: str) -> list[str]:
+    # An empty text is one empty token to the original, in a hypothesis as in a reference.
+    return [token.lower() for token in tokenize(text)] or [""]
+
+
+def _mteval_statistics(
+    hypotheses: list[str], references: list[list[str]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    hypothesis_tokens = [_mteval_tokens(text) for text in hypotheses]
+    reference_tokens = [[_mteval_tokens(text) for text in item] for item in references]
+    bits = information(reference_tokens)
+    pairs = list(zip(hypothesis_tokens, reference_tokens, strict=True))
+    return (
+        np.stack([bleu_statistics(hypothesis, refs) for hypothesis, refs in pairs]),
+        np.stack([nist_statistics(hypothesis, refs, bits) for hypothesis, refs in pairs]),
+    )
+
+
+def _bleu(statistics: NDArray[np.float64], segments: int) -> float:
+    """BLEU, 0 to 1, with the original's floors in place of zeros and its n-gram count ``length − n + 1``, at times < 0."""
+    matches, (length, reference_length) = statistics[:BLEU_ORDER], statistics[BLEU_ORDER:]
+    totals = length - np.arange(BLEU_ORDER) * segments
+    precision = np.log(np.maximum(matches, 1e-15) / np.maximum(totals, 1e-9)).mean()
+    penalty = 1.0 if length > reference_length else math.exp(1 - reference_length / length)
+    return penalty * math.exp(precision)
+
+
+def _coco_tokens(hypotheses: list[str], references: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    flat = iter(ptb_tokenize([text for item in references for text in item]))
+    return ptb_tokenize(hypotheses), [[next(flat) for _ in item] for item in references]

