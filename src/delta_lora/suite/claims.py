@@ -1,0 +1,79 @@
+"""The paper's comparative sentences, held against our runs."""
+
+from dataclasses import dataclass
+
+from delta_lora.errors import UserError
+from delta_lora.suite.compare import Gain, PairedBootstrap, Verdict
+from delta_lora.suite.tables import ClaimSpec, Row, Table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows in one column.
+
+    text_gain: as the paper's sentence prints it; None where it prints none. table_gain: from the paper's
+    table. gain: ours; None where a run is missing. All gains are positive where ``better`` is better.
+    """
+
+    better: Row
+    worse: Row
+    column: str
+    text_gain: float | None
+    table_gain: float
+    gain: Gain | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Ours, or "not run"."""
+        return "not run" if self.gain is None else self.gain.verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper and the comparisons that it makes."""
+
+    says: str
+    comparisons: list[Comparison]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many of its comparisons ended so."""
+        return sum(comparison.verdict == verdict for comparison in self.comparisons)
+
+
+def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
+    """Hold every claim of a table's configuration against its runs.
+
+    Raises:
+        UserError: a claim names a row or column that the paper's table has not.
+    """
+    return [check_claim(table, spec, bootstrap) for spec in table.spec.claims]
+
+
+def check_claim(table: Table, spec: ClaimSpec, bootstrap: PairedBootstrap) -> Claim:
+    """All comparisons of one sentence."""
+    rows = {row.name: row for row in table.rows if any(row.printed.values())}
+    for name in [spec.better, *spec.worse]:
+        if name not in rows:
+            raise UserError(f"a claim names the row {name!r}; the paper's table has {', '.join(rows)}")
+    for column in spec.gains:
+        if column not in table.metrics:
+            raise UserError(f"a claim names the column {column!r}; it can name {', '.join(table.metrics)}")
+    better = rows[spec.better]
+    comparisons = []
+    for worse in (rows[name] for name in spec.worse):
+        for column, text_gain in spec.gains.items():
+            sign = table.spec.sign(column)
+            left, right = better.runs[column], worse.runs[column]
+            comparisons.append(
+                Comparison(
+                    better=better,
+                    worse=worse,
+                    column=column,
+                    text_gain=text_gain,
+                    table_gain=sign * (float(better.printed[column]) - float(worse.printed[column])),
+                    gain=bootstrap.gain(
+                        list(left.values()), list(right.values()), table.metrics[column], sign
+                    ),
+                )
+            )
+    return Claim(spec.says, comparisons)

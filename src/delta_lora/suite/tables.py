@@ -1,0 +1,292 @@
+"""From run records to a table, each cell ours beside the paper's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any, Literal
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from delta_lora import paper
+from delta_lora.errors import UserError
+from delta_lora.suite.grid import Grid, GridCell
+from delta_lora.suite.records import Run
+
+NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
+QUOTED = "-quoted"  # ends the names of rows that the paper quotes
+COUNTS = ("trainable", "extra_updatable")
+
+
+@dataclass
+class ClaimSpec:
+    """A comparative sentence of the paper: one row is better than others in some columns.
+
+    ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart);
+    ``gains`` gives the gain that the sentence prints for each column, or null where it prints none.
+    """
+
+    says: str
+    better: str
+    worse: list[str]
+    gains: dict[str, float | None]
+
+
+@dataclass
+class TableSpec:
+    """The ``table`` section of ``configs/table/*.yaml``."""
+
+    number: int
+    title: str
+    rows: dict[str, str]
+    metrics: list[str] = field(default_factory=list)
+    tasks: dict[str, str] = field(default_factory=dict)
+    average: str | None = None
+    lower_is_better: list[str] = field(default_factory=list)
+    parameters: bool = False
+    plain_million: list[str] = field(default_factory=list)
+    claims: list[ClaimSpec] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns with scores."""
+        return self.metrics or [*self.tasks, *([self.average] if self.average else [])]
+
+    def sign(self, column: str) -> Literal[1, -1]:
+        """1 where a higher score is better, -1 where a lower one is."""
+        return -1 if column in self.lower_is_better else 1
+
+
+@dataclass(frozen=True)
+class Number:
+    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found, seeds asked for."""
+
+    mean: float
+    sd: float | None
+    seeds: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    name: the paper's words for the row; where the paper has no such row, ours.
+    label: the method's, in tables whose rows are methods.
+    settings: further columns of ``spec.rows`` → (ours, the paper's) as text, "" where a side has no such row.
+    scores: column → our number, None where it has not been run.
+    printed: column → the paper's text, "" where it has none.
+    runs: column → its runs by seed.
+    """
+
+    name: str
+    label: str
+    settings: dict[str, tuple[str, str]]
+    scores: dict[str, Number | None]
+    printed: dict[str, str]
+    runs: dict[str, dict[int, Run]]
+
+    @property
+    def quoted(self) -> bool:
+        """Whether the paper itself quotes this row from elsewhere, so that there is nothing to run."""
+        return self.name.endswith(QUOTED)
+
+    def counts(self, name: str) -> list[int]:
+        """The different values of a parameter count (``trainable``, …) among the row's runs, ascending."""
+        return sorted({run.counts[name] for by_seed in self.runs.values() for run in by_seed.values()})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be rendered.
+
+    metrics: column with scores → the metric's name in the records (the average has none).
+    problems: records that were left out, and why.
+    """
+
+    spec: TableSpec
+    grid: Grid
+    metrics: dict[str, str]
+    rows: list[Row]
+    problems: list[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs that stand in it, by key."""
+        found = {run.key: run for row in self.rows for runs in row.runs.values() for run in runs.values()}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def cells(self) -> int:
+        """How many runs it has when it is complete."""
+        return len({cell.key for cell in self.grid.cells})
+
+    @property
+    def comparable(self) -> bool:
+        """Whether ours may be held against the paper: its models, on all of its data."""
+        return all(
+            cell.config.scale.comparable
+            and cell.config.task.source != "generated"
+            and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
+            for cell in self.grid.cells
+        )
+
+
+def table_spec(grid: Grid) -> TableSpec:
+    """The composed ``table`` section.
+
+    Raises:
+        OmegaConfBaseException: it has another shape than `TableSpec`.
+    """
+    spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), grid.config.table))
+    assert isinstance(spec, TableSpec)
+    return spec
+
+
+def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
+    """Put the finished runs of a grid's cells into the paper's table.
+
+    A run stands in the table only if its key is that of a cell as composed now, so a record of another
+    configuration never does. A record without one of its cell's metrics is left out, and reported in
+    ``problems``.
+
+    Raises:
+        UserError: the grid has two cells for one place in the table.
+    """
+    spec = table_spec(grid)
+    printed = paper.table(spec.number).to_dict("records")
+    lines = {" ".join(line[head] for head in spec.rows): line for line in printed}
+    names = row_names(spec, printed, grid)
+    cells: dict[str, list[GridCell]] = {name: [] for name in [*lines, *names]}
+    for cell, name in zip(grid.cells, names, strict=True):
+        cells[name].append(cell)
+    by_key = {run.key: run for run in runs}
+    problems: dict[str, None] = {}
+    rows = []
+    for name, members in cells.items():
+        check_places(name, members)
+        found: dict[str, dict[int, Run]] = {column: {} for column in spec.columns if column != spec.average}
+        for cell in members:
+            run = by_key.get(cell.key)
+            wrong = [] if run is None else missing(spec, cell, run)
+            if run is not None and wrong:
+                problems[f"{run.path / 'run.json'} is left out: no number for {', '.join(wrong)}"] = None
+            elif run is not None:
+                for column in cell_metrics(spec, cell):
+                    found[column][cell.config.seed] = run
+        rows.append(make_row(spec, name, members, lines.get(name, {}), found))
+    metrics = {column: metric for cell in grid.cells for column, metric in cell_metrics(spec, cell).items()}
+    return Table(spec, grid, metrics, rows, list(problems))
+
+
+def check_places(name: str, cells: Sequence[GridCell]) -> None:
+    """No two cells of a row may want the same place.
+
+    Raises:
+        UserError: they do, since the sweep varies something that tells no rows apart.
+    """
+    places = [(cell.config.task.name, cell.config.seed) for cell in cells]
+    if len(set(places)) < len(places):
+        raise UserError(
+            f"row {name!r} would hold several runs of one seed: the overrides sweep over something that this "
+            "table does not tell rows apart by; sweep over its own parameters only"
+        )
+
+
+def row_names(spec: TableSpec, lines: Sequence[Mapping[str, str]], grid: Grid) -> list[str]:
+    """For each cell the paper's words for its row.
+
+    Methods match by name. Settings (λ, K, learning rate) match by value; at a scale that is not the paper's,
+    where they shrink with the run, a sweep of as many values as the paper's is matched in ascending order.
+    """
+    words: list[dict[Any, str]] = []
+    for head, path in spec.rows.items():
+        ours = {OmegaConf.select(cell.config, path) for cell in grid.cells}
+        if head == "method":
+            words.append({value: str(value) for value in ours})
+            continue
+        theirs = sorted({line[head] for line in lines} - {NOT_PRINTED}, key=float)
+        values = sorted(ours - {None})
+        if len(values) == len(theirs) and not grid.config.scale.comparable:
+            match = dict(zip(values, theirs, strict=True))
+        else:
+            match = {
+                value: next((text for text in theirs if float(text) == value), plain(value))
+                for value in values
+            }
+        words.append({**match, None: NOT_PRINTED})
+    return [
+        " ".join(
+            word[OmegaConf.select(cell.config, path)]
+            for word, path in zip(words, spec.rows.values(), strict=True)
+        )
+        for cell in grid.cells
+    ]
+
+
+def plain(value: float | None) -> str:
+    """A setting as the paper writes it: ``2``, ``0.5``, ``2e-4``."""
+    if value is None:
+        return NOT_PRINTED
+    return np.format_float_scientific(value, trim="-", exp_digits=1) if 0 < value < 0.01 else f"{value:g}"
+
+
+def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
+    """The columns that a cell's run fills, each with the name of the metric in the run's record."""
+    if spec.metrics:
+        return {name: name for name in spec.metrics}
+    task = cell.config.task
+    return {column: task.metrics[0] for column, name in spec.tasks.items() if name == task.name}
+
+
+def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
+    """The metrics and counts that the table needs of a run and that its record has no finite number for."""
+    metrics = [name for name in cell_metrics(spec, cell).values() if not is_finite(run.metrics.get(name))]
+    return metrics + [name for name in COUNTS if not is_finite(run.counts.get(name))]
+
+
+def is_finite(value: Any) -> bool:
+    """A finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def make_row(
+    spec: TableSpec,
+    name: str,
+    cells: Sequence[GridCell],
+    line: Mapping[str, str],
+    runs: dict[str, dict[int, Run]],
+) -> Row:
+    """One row from its cells, the paper's line and the runs found (column → seed → run)."""
+    asked = len({cell.config.seed for cell in cells})
+    metrics = {column: metric for cell in cells for column, metric in cell_metrics(spec, cell).items()}
+    values = {
+        column: {seed: run.metrics[metrics[column]] for seed, run in sorted(by_seed.items())}
+        for column, by_seed in runs.items()
+    }
+    if spec.average:
+        whole = set.intersection(*(set(by_seed) for by_seed in values.values()))
+        values[spec.average] = {
+            seed: mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(whole)
+        }
+    label = cells[0].config.method.label if cells else line.get("label", "")
+    return Row(
+        name=name,
+        label=label,
+        settings={
+            head: (plain(OmegaConf.select(cells[0].config, path)) if cells else "", line.get(head, ""))
+            for head, path in spec.rows.items()
+            if head != "method"
+        },
+        scores={column: number(list(values[column].values()), asked) for column in spec.columns},
+        printed={column: line.get(column, "") for column in [*spec.columns, *COUNTS]},
+        runs=runs,
+    )
+
+
+def number(values: Sequence[float], asked: int) -> Number | None:
+    """Mean and sample standard deviation; None without a value."""
+    if not values:
+        return None
+    return Number(mean(values), stdev(values) if len(values) > 1 else None, len(values), asked)
