@@ -92,7 +92,11 @@ class AdaLora(PeftMethod):
             beta2=self.beta2,
             orth_reg_weight=0.0,  # the callback adds it, see AdaLoraCallback
         )
-        return self._attach(model, spec, config)
+        prepared = self._attach(model, spec, config)
+        for layer in self.adapted_layers().values():
+            # A constant, which PEFT makes trainable when the base model is on another device than the CPU.
+            layer.get_parameter("ranknum.default").requires_grad_(False)
+        return prepared
 
     def callbacks(self) -> list[TrainerCallback]:
         """The callback that prunes, regularises, and saves and restores the allocator."""

@@ -1,5 +1,6 @@
 """Learned low-rank updates as a stock PEFT LoRA adapter over the original checkpoint."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def write_adapter(directory: Path, model: PeftModel, factors: dict[str, Factors]
     layers = fused or factors
     ranks = {name: f.a.shape[0] for name, f in layers.items()}
     rank = max(ranks.values())
+    odd = {re.escape(name): r for name, r in ranks.items() if r != rank}  # PEFT reads the names as patterns
     config = LoraConfig(
         task_type=TASK_TYPES[spec.kind],
         target_modules=["c_attn"] if fused else list(spec.target_modules),
@@ -45,8 +47,8 @@ def write_adapter(directory: Path, model: PeftModel, factors: dict[str, Factors]
         fan_in_fan_out=bool(fused),
         r=rank,
         lora_alpha=rank,
-        rank_pattern={name: r for name, r in ranks.items() if r != rank},
-        alpha_pattern={name: r for name, r in ranks.items() if r != rank},
+        rank_pattern=odd,
+        alpha_pattern=dict(odd),
         lora_dropout=0.0,
         use_dora=any(f.magnitude is not None for f in layers.values()),
         inference_mode=True,

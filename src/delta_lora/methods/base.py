@@ -162,7 +162,7 @@ class PeftMethod(Method):
 
     def merge(self) -> PreTrainedModel:
         """Return the plain model with everything learned folded in; it uses the prepared one up."""
-        merged = self.peft_model.merge_and_unload()  # type: ignore[operator]
+        merged = self.peft_model.merge_and_unload()
         self._model = None
         return merged
 
