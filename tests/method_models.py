@@ -34,7 +34,7 @@ VOCABULARY = 50
 
 
 def stock_model(family: str, seed: int = 0) -> PreTrainedModel:
-    """Two layers, width 32, no dropout, as anyone loads it; weights of size 0.2, so that logits differ clearly."""
+    """Two layers, width 32, no dropout, stock; with weights of size 0.2, so that logits differ clearly."""
     torch.manual_seed(seed)
     if family == "gpt2":
         config: Any = GPT2Config(

@@ -95,7 +95,8 @@ class AdaLora(PeftMethod):
         prepared = self._attach(model, spec, config)
         for layer in self.adapted_layers().values():
             # A constant, which PEFT makes trainable when the base model is on another device than the CPU.
-            layer.get_parameter("ranknum.default").requires_grad_(False)
+            assert isinstance(layer, AdaLoraLayer)
+            layer.ranknum["default"].requires_grad_(False)
         return prepared
 
     def callbacks(self) -> list[TrainerCallback]:
@@ -155,7 +156,8 @@ class AdaLoraCallback(TrainerCallback):
     ) -> None:
         """Restore the allocator when the run goes on from a checkpoint."""
         if state.global_step:
-            self._load(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / STATE_FILE)
+            folder = args.resume_from_checkpoint or f"{args.output_dir}/checkpoint-{state.global_step}"
+            self._load(Path(folder) / STATE_FILE)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
