@@ -32,7 +32,8 @@ def test_the_command_of_the_readme_composes_as_typed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("method=lorra", "Available options in 'method'"),
+        ("method=lorra", "choose one of adalora, delta-lora"),
+        ("task=glue/colla", "glue/cola"),
         ("task.train.epochz=3", "epochz"),
         ("scale=tiny method.rank=0", "rank must be"),
     ],

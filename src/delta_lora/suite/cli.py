@@ -8,22 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from delta_lora.errors import UserError
 from delta_lora.suite import sweep
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-MISTAKES = (UserError, HydraException, OmegaConfBaseException)  # the user's, as opposed to the program's
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)  # the user's, as opposed to the program's
 log = logging.getLogger(__name__)
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text on one line; Hydra's list of choices stays, its hint about stack traces goes."""
+    """An error's text on one line, without Hydra's hint about stack traces."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).partition("/")
+        return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group))}"
     lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
     return " ".join(line for line in lines if line)
+
+
+def choices(group: str) -> list[str]:
+    """What can be chosen in a configuration group, nested choices (``glue/cola``) too."""
+    folder = CONFIGS / group
+    files = (path.relative_to(folder).with_suffix("") for path in sorted(folder.rglob("*.yaml")))
+    return [path.as_posix() for path in files if not path.name.startswith("_")]
 
 
 def hydra_main(function: Callable[[DictConfig], Any]) -> int:
@@ -36,22 +47,34 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         error); 1 where a job of a sweep failed otherwise. In a single run other exceptions pass through.
     """
 
+    mistakes: list[BaseException] = []
+
     def job(config: DictConfig) -> Any:
-        if not sweep.in_sweep():
-            return function(config)
         try:
             return function(config)
         except MISTAKES as error:
-            sweep.note_failure(one_line(error), mistake=True)
+            if not sweep.in_sweep():
+                mistakes.append(error)  # raised here, Hydra would print lines of its own
+            else:
+                sweep.note_failure(one_line(error), mistake=True)
         except Exception as error:
+            if not sweep.in_sweep():
+                raise
             log.exception("this cell failed; the sweep goes on")
             sweep.note_failure(f"{type(error).__name__}: {one_line(error)}", mistake=False)
 
+    def run() -> None:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
+        for error in mistakes:
+            raise error
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
-    code = guard(hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job))
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its advice at import is not about this run
+    code = guard(run)
     failed = sweep.failures()
-    for failure in failed:
-        print(f"error: {failure['error']} [{failure['overrides']}]", file=sys.stderr)
+    for message in dict.fromkeys(failure["error"] for failure in failed):
+        jobs = [failure["overrides"] for failure in failed if failure["error"] == message]
+        print(f"error: {message} [{'; '.join(jobs)}]", file=sys.stderr)
     if failed:
         print(f"{len(failed)} of the sweep's cells failed; the same command runs only those again", file=sys.stderr)
         return max(code, 2 if all(failure["mistake"] for failure in failed) else 1)

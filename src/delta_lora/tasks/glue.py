@@ -1,0 +1,121 @@
+"""GLUE: eight tasks of understanding, scored on their validation sets (Wang et al. 2019; the paper's Table 4)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from delta_lora.errors import UserError
+from delta_lora.tasks import parquet
+from delta_lora.tasks.base import Item, Task, checked_limit, limit
+
+
+class Glue(Task):
+    """One GLUE task: which columns hold the sentences, what the labels are, which splits are scored."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read: the sentences', then the label's."""
+        return [*self.config.sentences, "label"]
+
+    @property
+    def regression(self) -> bool:
+        """STS-B: a similarity from 0 to 5 instead of classes."""
+        return self.config.labels is None
+
+    def check_files(self) -> None:
+        checked_limit(self.config.max_train_examples, "max_train_examples")
+        checked_limit(self.config.max_test_examples, "max_test_examples")
+        if self.data_dir is not None and not self.generated:
+            splits = ("train", *self.config.evaluation_splits)
+            parquet.check_local(self.data_dir / self.config.files.folder, splits, self.columns)
+            for split in splits:
+                self.table(split)
+
+    def fetch(self) -> Path:
+        files = self.config.files
+        if self.generated:
+            return self.generated_folder() / files.folder
+        if self.data_dir is not None:
+            return self.data_dir / files.folder
+        return parquet.from_hub(files.repository, files.revision, [f"{files.hub_folder}/*.parquet"]) / files.hub_folder
+
+    def fingerprint(self) -> str:
+        if self.generated or self.data_dir is None:
+            return super().fingerprint()
+        folder = self.fetch()
+        splits = ("train", *self.config.evaluation_splits)
+        return parquet.digest([path for split in splits for path in parquet.local_files(folder, split)])
+
+    def table(self, split: str) -> pd.DataFrame:
+        """Sentences and labels of one split.
+
+        Raises:
+            UserError: a label that the task does not have (with its row).
+        """
+        table = parquet.read_split(parquet.local_files(self.fetch(), split), self.columns)
+        labels = table["label"]
+        wrong = ~labels.between(0, 5) if self.regression else ~labels.isin(range(len(self.config.labels)))
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            allowed = "a number from 0 to 5" if self.regression else f"0 to {len(self.config.labels) - 1}"
+            raise UserError(
+                f"{self.config.name}, {split} split, row {row}: label {labels[row]}, expected {allowed}"
+                f"{'' if self.regression else ' (' + ', '.join(self.config.labels) + ')'}"
+            )
+        return table
+
+    def train_size(self) -> int:
+        local = self.data_dir is not None and not self.generated
+        size = len(self.table("train")) if local else int(self.config.train_examples)
+        return min(size, self.config.max_train_examples or size)
+
+    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, Any]]:
+        table = self.table("train")
+        rows = limit(list(table.itertuples(index=False, name=None)), self.config.max_train_examples)
+        assert len(rows) == self.train_size(), f"{len(rows)} training rows, task.train_examples says otherwise"
+        encoded = self.encode(tokenizer, [row[:-1] for row in rows])
+        cast = float if self.regression else int
+        return [{**example, "labels": cast(row[-1])} for example, row in zip(encoded, rows, strict=True)]
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]]
+    ) -> list[dict[str, list[int]]]:
+        """Single sentences or pairs, the longer one of a pair cut first, to ``train.max_length`` tokens."""
+        columns = [list(column) for column in zip(*sentences, strict=True)]
+        encoded = tokenizer(*columns, truncation=True, max_length=self.config.train.max_length)
+        return [
+            {"input_ids": ids, "attention_mask": mask}
+            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
+        ]
+
+    def test_items(self) -> list[Item]:
+        rows = [
+            (split, row)
+            for split in self.config.evaluation_splits
+            for row in limit(
+                list(self.table(split).itertuples(index=False, name=None)), self.config.max_test_examples
+            )
+        ]
+        return [
+            Item(i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
+            for i, (split, row) in enumerate(rows)
+        ]
+
+    def model_settings(self) -> dict[str, Any]:
+        """The classification head: one output for regression, else one a class."""
+        if self.regression:
+            return {"num_labels": 1, "problem_type": "regression"}
+        return {"num_labels": len(self.config.labels), "problem_type": "single_label_classification"}
+
+    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
+        from delta_lora.metrics.glue import GlueMetric
+
+        metric = GlueMetric(self.config.name.removeprefix("glue/"))
+        scores = metric.compute(
+            predictions=[float(value) for value in predictions],
+            references=[float(item.references[0]) for item in items],
+        )
+        return {name: float(value) for name, value in (scores or {}).items()}

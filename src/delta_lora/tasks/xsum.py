@@ -1,0 +1,56 @@
+"""XSum: news articles to one-sentence summaries (Narayan et al. 2018; the paper's Table 3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from delta_lora.tasks import parquet
+from delta_lora.tasks.base import Item
+from delta_lora.tasks.generation import GenerationTask
+
+COLUMNS = ("document", "summary", "id")
+
+
+class XSum(GenerationTask):
+    """Documents and summaries of the train split; the test split's documents are summarised."""
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.data_dir is not None and not self.generated:
+            parquet.check_local(self.data_dir / self.config.files.folder, ("train", "test"), COLUMNS)
+
+    def fetch(self) -> Path:
+        files = self.config.files
+        if self.generated:
+            return self.generated_folder() / files.folder
+        if self.data_dir is not None:
+            return self.data_dir / files.folder
+        return parquet.from_hub(files.repository, files.revision, [f"{files.hub_folder}/*/*.parquet"])
+
+    def fingerprint(self) -> str:
+        if self.generated or self.data_dir is None:
+            return super().fingerprint()
+        return parquet.digest([path for split in ("train", "test") for path in self.split_files(split)])
+
+    def split_files(self, split: str) -> list[Path]:
+        """The parquet files of a split, in either layout."""
+        folder = self.fetch()
+        hub = folder / self.config.files.hub_folder / split
+        return sorted(hub.glob("*.parquet")) if hub.is_dir() else parquet.local_files(folder, split)
+
+    def read_train(self, folder: Path) -> list[tuple[str, str]]:
+        table = parquet.read_split(self.split_files("train"), COLUMNS)
+        return list(zip(table["document"], table["summary"], strict=True))
+
+    def read_test(self, folder: Path) -> list[Item]:
+        table = parquet.read_split(self.split_files("test"), COLUMNS)
+        return [
+            Item(i, row.document, [row.summary], {"document_id": row.id})
+            for i, row in enumerate(table.itertuples(index=False))
+        ]
+
+    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
+        from delta_lora.metrics.xsum import XSumMetric
+
+        references = [item.references[0] for item in items]
+        scores = XSumMetric().compute(predictions=list(predictions), references=references)
+        return {name: float(scores[name]) for name in self.config.metrics}

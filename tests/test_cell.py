@@ -1,0 +1,124 @@
+"""A cell end to end on a small GPT-2: it learns, is recorded, is found again, and survives an interruption."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+from transformers import TrainerCallback
+
+from delta_lora.suite import cell as suite_cell
+from delta_lora.suite.cell import run_cell
+from delta_lora.suite.records import Run, read_jsonl, run_folder
+
+SHORT = [
+    "scale=tiny",
+    "task.max_train_examples=96",
+    "task.max_test_examples=6",
+    "task.train.batch_size=8",
+    "task.train.epochs=2",
+    "task.train.warmup_steps=2",
+    "task.train.save_steps=5",
+    "task.train.logging_steps=4",
+    "task.delta_lora.start_steps=3",
+    "task.decode.beam_size=2",
+    "task.decode.max_new_tokens=8",
+]
+
+
+@pytest.fixture
+def short(composed: Callable[..., DictConfig], gpt2_checkpoint: Path) -> Callable[..., DictConfig]:
+    """A run of 24 steps on a small GPT-2 with random weights."""
+    return lambda *extra: composed(*SHORT, f"model.path={gpt2_checkpoint}", "model.hidden_size=32", *extra)
+
+
+METHODS = ["full", "ft-frozen-emb", "ft-qv", "lora", "dylora", "adalora", "delta-lora", "delta-lora-dropout", "dora"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_from_configuration_to_record(
+    short: Callable[..., DictConfig], method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = short(f"method={method}")
+    run = run_cell(config)
+    assert set(run.metrics) == {"BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"}
+    assert run.train["steps"] == 24
+    assert run.counts["trainable"] > 0
+    assert (run.counts["extra_updatable"] > 0) == method.startswith("delta-lora")
+    log = [row for row in read_jsonl(run.path / "log.jsonl") if "loss" in row]
+    assert log[-1]["loss"] < log[0]["loss"], "it learned nothing"
+    assert all({"learning_rate", "examples_per_second", "peak_memory_bytes"} <= set(row) for row in log)
+    assert [row["id"] for row in run.predictions()] == list(range(6))
+    assert not (run.path / "checkpoints").exists()
+    assert (run.path / "adapter" / "adapter_model.safetensors").exists() == (method[:2] not in ("fu", "ft"))
+
+    again = run_cell(config)
+    assert again.train == run.train
+    assert "already finished" in capsys.readouterr().out
+
+
+class Interrupted(Exception):
+    pass
+
+
+class InterruptAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise Interrupted
+
+
+def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the cell until it dies after ``step`` optimizer steps."""
+    original = suite_cell.train
+
+    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, folder: Path) -> Any:
+        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(step)], folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_cell, "train", dying)
+        with pytest.raises(Interrupted):
+            run_cell(config)
+    assert not (run_folder(Path(config.results_dir), "x").parent / "run.json").exists()
+
+
+def same(one: Run, other: Run) -> None:
+    """Bitwise the same training and the same texts."""
+    losses = [
+        [row["loss"] for row in read_jsonl(run.path / "log.jsonl") if "loss" in row] for run in (one, other)
+    ]
+    assert losses[0] == losses[1]
+    assert one.predictions() == other.predictions()
+    assert one.metrics == other.metrics
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "dylora", "adalora", "delta-lora", "delta-lora-dropout"])
+def test_an_interrupted_run_ends_as_the_undisturbed_one(
+    short: Callable[..., DictConfig], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short(f"method={method}", "task.train.save_steps=4")
+    whole = run_cell(config)
+    resumed = config.copy()
+    resumed.results_dir = str(tmp_path / "resumed")
+    interrupted(resumed, 7, monkeypatch)  # in the first epoch, past K
+    interrupted(resumed, 14, monkeypatch)  # in the second
+    same(whole, run_cell(resumed))
+
+
+def test_accumulated_micro_batches_take_as_many_steps(short: Callable[..., DictConfig], tmp_path: Path) -> None:
+    run = run_cell(short("method=lora", "task.train.micro_batch_size=2"))
+    assert run.train["steps"] == 24
+
+
+def test_the_order_of_the_data_depends_on_seed_and_epoch_alone() -> None:
+    from delta_lora.suite.training import EpochSampler
+
+    lengths = [i % 7 for i in range(50)]
+    order = lambda seed, epoch: list(EpochSampler(lengths, 4, seed, lambda: epoch, True))  # noqa: E731
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert sorted(order(1, 0)) == list(range(50))
