@@ -56,9 +56,7 @@ def stock_model(family: str, seed: int = 0) -> PreTrainedModel:
             num_attention_heads=2,
             intermediate_size=64,
         )
-        config.update(
-            {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
-        )
+        config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2})
         config.update({"max_position_embeddings": 40, "num_labels": 3})
         return RobertaForSequenceClassification(config).eval()
     config = BartConfig(vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2, init_std=0.2)

@@ -79,9 +79,7 @@ def test_resuming_without_the_allocator_is_refused(tmp_path: Path) -> None:
     trainer_for(adalora(), "gpt2", tmp_path, STEPS, save_strategy="steps", save_steps=4).train()
     (tmp_path / "checkpoint-8" / STATE_FILE).unlink()
     with pytest.raises(UserError, match=r"cannot resume adalora: .*adalora_state.safetensors is missing"):
-        trainer_for(adalora(), "gpt2", tmp_path, STEPS).train(
-            resume_from_checkpoint=str(tmp_path / "checkpoint-8")
-        )
+        trainer_for(adalora(), "gpt2", tmp_path, STEPS).train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
 
 
 def test_micro_batches_do_not_change_the_result(tmp_path: Path) -> None:

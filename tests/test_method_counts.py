@@ -60,8 +60,8 @@ def test_adalora_counts_its_singular_values_too() -> None:
     assert method.counts().trainable == 24 * 2 * 6 * (2048 + 1)
 
 
-# Computed from the architectures. The paper prints 354.92, 118.87 and 387.5 M for full fine-tuning, and 305.84,
-# 82.05 and 338.4 M with frozen embeddings: less by the token embeddings, 49.08, 36.81 and 49.09 · 2²⁰.
+# Computed from the architectures. The paper prints 354.92, 118.87 and 387.5 M for full fine-tuning, and
+# 305.84, 82.05 and 338.4 M with frozen embeddings: less by the token embeddings, 49.08, 36.81 and 49.09 · 2²⁰.
 @pytest.mark.parametrize(
     ("family", "scope", "trainable"),
     [
@@ -96,9 +96,7 @@ def test_query_value_fine_tuning_trains_no_bias() -> None:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     body = {name for name in trained if not name.startswith("classifier")}
     assert body == {
-        f"roberta.encoder.layer.{i}.attention.self.{part}.weight"
-        for i in (0, 1)
-        for part in ("query", "value")
+        f"roberta.encoder.layer.{i}.attention.self.{part}.weight" for i in (0, 1) for part in ("query", "value")
     }
     assert trained - body == {
         f"classifier.{p}" for p in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias")
@@ -110,6 +108,4 @@ def test_unknown_module_names_are_a_clear_error() -> None:
     with pytest.raises(UserError, match=r"no module named query; it has .*q_proj"):
         lora(2).prepare(model_for("gpt2"), spec, SCHEDULE)
     with pytest.raises(UserError, match="no module named embedding"):
-        FineTune(name="ft", learning_rate=1e-5, scope="all-but-embeddings").prepare(
-            model_for("gpt2"), spec, SCHEDULE
-        )
+        FineTune(name="ft", learning_rate=1e-5, scope="all-but-embeddings").prepare(model_for("gpt2"), spec, SCHEDULE)

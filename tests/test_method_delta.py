@@ -48,9 +48,7 @@ def test_counts_on_the_real_configurations(family: str, rank: int, extra: int) -
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "bart"])
-def test_a_trained_model_exports_to_stock_peft_and_merges(
-    family: str, variant: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_trained_model_exports_to_stock_peft_and_merges(family: str, variant: dict[str, Any], tmp_path: Path) -> None:
     method = delta_lora(**variant)
     method.validate(LayerSizes(32, 32), STEPS)
     trainer_for(method, family, tmp_path, STEPS).train()

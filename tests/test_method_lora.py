@@ -18,9 +18,7 @@ SIZES = LayerSizes(32, 32)
 
 
 def lora(**arguments: object) -> Lora:
-    return Lora(
-        **({"name": "lora", "learning_rate": 1e-2, "rank": 4, "alpha": 32, "dropout": 0.0} | arguments)
-    )
+    return Lora(**({"name": "lora", "learning_rate": 1e-2, "rank": 4, "alpha": 32, "dropout": 0.0} | arguments))
 
 
 def test_forward_and_gradients_equal_loralib() -> None:
@@ -54,9 +52,7 @@ def test_forward_and_gradients_equal_loralib() -> None:
 @pytest.mark.parametrize(
     "peft", [{}, {"use_dora": True}, {"use_rslora": True, "rank_pattern": {"v_proj": 2, "value": 2}}]
 )
-def test_trained_adapter_loads_in_stock_peft_and_merges(
-    family: str, peft: dict[str, object], tmp_path: Path
-) -> None:
+def test_trained_adapter_loads_in_stock_peft_and_merges(family: str, peft: dict[str, object], tmp_path: Path) -> None:
     method = lora(peft=peft, dropout=0.1)
     method.validate(SIZES, 10)
     trainer_for(method, family, tmp_path, steps=6).train()
@@ -87,9 +83,7 @@ def test_fine_tuning_moves_its_own_weights_only_and_exports_nothing(scope: str, 
     trainer.train()
     moved = {n for n, p in method.model.named_parameters() if not torch.equal(p, before[n])}
     assert moved and moved <= expected
-    assert (
-        len(expected) == {"all": len(before), "all-but-embeddings": len(before) - 2, "query-value": 4}[scope]
-    )
+    assert len(expected) == {"all": len(before), "all-but-embeddings": len(before) - 2, "query-value": 4}[scope]
     method.export(tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
     assert method.merge() is trainer.model

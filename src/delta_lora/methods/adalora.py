@@ -177,9 +177,7 @@ class AdaLoraCallback(TrainerCallback):
         self.tuner.update_and_allocate(self.step)
         self.rank_pattern, self.config.rank_pattern = self.config.rank_pattern, None
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the allocator's state into the checkpoint folder just made."""
         if state.is_world_process_zero:
             self._save(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / STATE_FILE)
@@ -209,9 +207,7 @@ class AdaLoraCallback(TrainerCallback):
 
     def _load(self, path: Path) -> None:
         if not path.is_file():
-            raise UserError(
-                f"cannot resume adalora: {path} is missing; delete that checkpoint to start earlier"
-            )
+            raise UserError(f"cannot resume adalora: {path} is missing; delete that checkpoint to start earlier")
         tensors = load_file(path)
         self.step = int(tensors.pop("step"))
         groups: dict[str, dict[str, Tensor]] = {}

@@ -99,9 +99,7 @@ def _join(split: nn.Module, parts: dict[str, Factors]) -> Factors:
         return Factors(a, b, 1.0)
     # DoRA rescales every row to its magnitude; a row that was not adapted has that of its weight.
     magnitudes = [
-        parts[part].magnitude
-        if part in parts
-        else split.get_submodule(part).get_parameter("weight").norm(dim=1)
+        parts[part].magnitude if part in parts else split.get_submodule(part).get_parameter("weight").norm(dim=1)
         for part in PARTS
     ]
     return Factors(a, b, 1.0, torch.cat([m for m in magnitudes if m is not None]))

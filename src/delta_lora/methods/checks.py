@@ -32,9 +32,7 @@ def number(
         allowed += f" and {'<' if below else '≤'} {maximum:g}"
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if good:
-        good = (value > minimum if above else value >= minimum) and (
-            value < maximum if below else value <= maximum
-        )
+        good = (value > minimum if above else value >= minimum) and (value < maximum if below else value <= maximum)
     if not good:
         raise UserError(f"method.{name} must be a number {allowed}, got {value!r}")
 

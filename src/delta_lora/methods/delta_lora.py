@@ -17,8 +17,8 @@ from delta_lora.methods.lora import LowRank
 class DeltaLoraMethod(LowRank):
     """LoRA whose frozen weights move along: W ← W + λ (α/r) (B⁺A⁺ − BA) after each step t > K (t from 0).
 
-    ``update_ratio`` λ, ``start_steps`` K. ``literal`` runs Algorithm 1 as printed, which dropout in the branch
-    needs; otherwise the sum is folded, exact and as cheap as LoRA (:class:`delta_lora.DeltaLora`).
+    ``update_ratio`` λ, ``start_steps`` K. ``literal`` runs Algorithm 1 as printed, which dropout in the
+    branch needs; otherwise the sum is folded, exact and as cheap as LoRA (:class:`delta_lora.DeltaLora`).
     """
 
     update_ratio: float
@@ -41,13 +41,13 @@ class DeltaLoraMethod(LowRank):
         if self.start_steps > total_steps - 2:
             remedy = f"give at most {total_steps - 2}" if total_steps > 1 else "train for at least 2 steps"
             raise UserError(
-                f"method.start_steps={self.start_steps} is beyond the run's {total_steps} steps: W would never "
-                f"move, which is LoRA; {remedy}"
+                f"method.start_steps={self.start_steps} is beyond the run's {total_steps} steps: W would "
+                f"never move, which is LoRA; {remedy}"
             )
         if self.dropout > 0 and not self.literal:
             raise UserError(
-                f"method.dropout={self.dropout:g} needs method.literal=true: the folded form keeps W's update in "
-                "the branch, where dropout would reach it; set literal=true or dropout=0 (as the paper does)"
+                f"method.dropout={self.dropout:g} needs method.literal=true: the folded form keeps W's update "
+                "in the branch, where dropout would reach it; set literal=true or dropout=0 (as the paper does)"
             )
 
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
@@ -79,7 +79,5 @@ class DeltaLoraMethod(LowRank):
     def delta(self) -> DeltaLora:
         """The library's object at work; before training, one that has not moved anything yet."""
         if self._callback.delta is None:
-            self._callback.delta = DeltaLora(
-                self.peft_model, self.update_ratio, self.start_steps, literal=self.literal
-            )
+            self._callback.delta = DeltaLora(self.peft_model, self.update_ratio, self.start_steps, literal=self.literal)
         return self._callback.delta

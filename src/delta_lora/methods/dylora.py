@@ -54,10 +54,7 @@ class DyLora(LowRank):
     def factors(self) -> dict[str, Factors]:
         """The update (α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
         b = self.ranks.eval_rank
-        return {
-            name: Factors(f.a[:b], f.b[:, :b], f.scale * self.rank / b)
-            for name, f in super().factors().items()
-        }
+        return {name: Factors(f.a[:b], f.b[:, :b], f.scale * self.rank / b) for name, f in super().factors().items()}
 
     def merge(self) -> PreTrainedModel:
         """Return the plain model with the update at ``eval_rank`` folded in. Export first."""

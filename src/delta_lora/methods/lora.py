@@ -92,9 +92,7 @@ class Lora(LowRank):
         super().validate(sizes, total_steps)
         unknown = sorted(set(map(str, self.peft)) - set(PEFT_OPTIONS))
         if unknown:
-            raise UserError(
-                f"method.peft has no option {', '.join(unknown)}; it takes {', '.join(PEFT_OPTIONS)}"
-            )
+            raise UserError(f"method.peft has no option {', '.join(unknown)}; it takes {', '.join(PEFT_OPTIONS)}")
         if self.peft.get("init_lora_weights", True) not in INITIALISATIONS:
             raise UserError(
                 f"method.peft.init_lora_weights must be one of {', '.join(map(str, INITIALISATIONS))}, "
