@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import evaluate
 import numpy as np
@@ -12,12 +12,14 @@ from delta_lora.errors import UserError
 
 Scores = dict[str, float]
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
 
 class Resampler(Protocol):
-    """Corpus scores of any selection of test items, computed from per-item statistics: a paired bootstrap is cheap.
+    """Corpus scores of any selection of test items, from per-item statistics: a paired bootstrap is cheap.
 
-    Two systems are compared by scoring both on the same ``indices``. What a metric learns from the whole set of
-    references (NIST's information weights, CIDEr's document frequencies) stays that of the full set.
+    Two systems are compared by scoring both on the same ``indices``. What a metric learns from the whole set
+    of references (NIST's information weights, CIDEr's document frequencies) stays that of the full set.
     """
 
     size: int
@@ -27,7 +29,7 @@ class Resampler(Protocol):
         """The suite's scores over the items ``indices`` (repeats count again); all items once by default."""
 
 
-def select(statistics: NDArray[np.float64], indices: ArrayLike | None) -> NDArray[np.float64]:
+def select(statistics: NDArray[_Scalar], indices: ArrayLike | None) -> NDArray[_Scalar]:
     """Rows ``indices`` of ``statistics`` (items, …), or all of them."""
     return statistics if indices is None else statistics[np.asarray(indices, dtype=np.intp)]
 
@@ -60,7 +62,7 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
 
 
 class SuiteMetric(evaluate.Metric):
-    """An ``evaluate.Metric`` that keeps its data in memory: nothing is fetched, and parallel processes share no file.
+    """An ``evaluate.Metric`` that fetches nothing and keeps its data in memory: processes share no file.
 
     Sub-classes say what they take in ``_info`` and compute in ``_compute``.
     """

@@ -17,9 +17,7 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> N
 def cider(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """CIDEr of each segment, 0 to 10; the document frequencies are those of all the references given."""
     if not any(reference for refs in references for reference in refs):
-        return np.zeros(
-            len(hypotheses)
-        )  # references of punctuation alone: the original stops with an exception
+        return np.zeros(len(hypotheses))  # references of punctuation alone: the original stops with an exception
     candidates = {i: [hypothesis] for i, hypothesis in enumerate(hypotheses)}
     _, scores = Cider().compute_score(dict(enumerate(map(list, references))), candidates)
     return np.asarray(scores, dtype=np.float64)

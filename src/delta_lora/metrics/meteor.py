@@ -1,7 +1,7 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014) for English, as coco-caption and GenerationEval call it: ``-l en -norm``.
+"""METEOR 1.5 (Denkowski and Lavie 2014) for English, with ``-l en -norm`` as coco-caption and GenerationEval call it.
 
-The jar aligns; it is asked for each segment's statistics, and the scores are computed from these here, so that the
-score of any selection of segments (a resample, the seen entries) needs no second alignment.
+The jar aligns; it is asked for each segment's statistics, and the scores are computed from these here, so that
+the score of any selection of segments (a resample, the seen entries) needs no second alignment.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,19 @@ from numpy.typing import NDArray
 from delta_lora.errors import UserError
 from delta_lora.metrics.java import JavaProgram, coco_file
 
-# METEOR's tuned parameters for English ("rank" task) and the weights of its matchers: exact, stem, synonym, paraphrase.
+# METEOR's parameters for English (tuned for ranking), and its matchers' weights: exact, stem, synonym, paraphrase.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.20, 0.60, 0.75
 _MATCHER_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 
 # The columns of a segment's statistics, in the jar's order. Test is METEOR's name for the hypothesis.
 _TEST_LENGTH, _REFERENCE_LENGTH, _TEST_FUNCTION, _REFERENCE_FUNCTION = range(4)
-_MATCHERS = slice(
-    4, 20
-)  # per matcher: content words of test and reference, function words of test and reference
+_MATCHERS = slice(4, 20)  # per matcher: content words of test and reference, function words of test and reference
 _CHUNKS, _TEST_MATCHES, _REFERENCE_MATCHES = 20, 21, 22
 COLUMNS = 23
 
 
 class Meteor(JavaProgram):
-    """The METEOR process: started once per scoring (it loads its paraphrase table for some seconds), then closed.
+    """The METEOR process: started once per scoring (loading its paraphrase table takes seconds), then closed.
 
     Raises:
         UserError: the runtime, the jar or the paraphrase table is missing.
@@ -37,9 +35,7 @@ class Meteor(JavaProgram):
         jar = str(coco_file("meteor/meteor-1.5.jar"))
         super().__init__("METEOR", ["-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"])
 
-    def statistics(
-        self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-    ) -> NDArray[np.float64]:
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Statistics of each segment against its best reference: an array (segments, 23).
 
         Each text is one line of tokens.
@@ -50,10 +46,8 @@ class Meteor(JavaProgram):
         ]
         lines = self.communicate("".join(request + "\n" for request in requests))[: len(requests)]
         if len(lines) < len(requests):
-            raise UserError(
-                f"METEOR gave {len(lines)} lines for {len(requests)} segments; please report the input"
-            )
-        # With neither a hypothesis nor a reference word there is nothing to count, and the jar answers "Error: …".
+            raise UserError(f"METEOR gave {len(lines)} lines for {len(requests)} segments; please report the input")
+        # A line that the jar takes for one without any reference is answered "Error: …": nothing matches.
         statistics = np.array(
             [[0.0] * COLUMNS if line.startswith("Error") else line.split() for line in lines],
             dtype=np.float64,
@@ -66,8 +60,8 @@ class Meteor(JavaProgram):
 def meteor(statistics: NDArray[np.float64]) -> float:
     """The METEOR score, 0 to 1, of summed statistics (23,).
 
-    With P and R the matches over the lengths, weighted by matcher and by δ for content words against function words,
-    ``F = 1 / ((1 − α)/P + α/R)`` and the score is ``F · (1 − γ · (chunks / matches)^β)``.
+    With P and R the matches over the lengths, weighted by matcher and by δ for content words against function
+    words, ``F = 1 / ((1 − α)/P + α/R)`` and the score is ``F · (1 − γ · (chunks / matches)^β)``.
     """
     weights = np.stack([_MATCHER_WEIGHTS * _DELTA] * 2 + [_MATCHER_WEIGHTS * (1 - _DELTA)] * 2, axis=1)
     matched = statistics[_MATCHERS].reshape(4, 4)
@@ -76,9 +70,7 @@ def meteor(statistics: NDArray[np.float64]) -> float:
     if test_matched == 0 or reference_matched == 0:
         return 0.0
     precision = test_matched / _weighted_length(statistics[_TEST_LENGTH], statistics[_TEST_FUNCTION])
-    recall = reference_matched / _weighted_length(
-        statistics[_REFERENCE_LENGTH], statistics[_REFERENCE_FUNCTION]
-    )
+    recall = reference_matched / _weighted_length(statistics[_REFERENCE_LENGTH], statistics[_REFERENCE_FUNCTION])
     f_mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
     matches = (statistics[_TEST_MATCHES] + statistics[_REFERENCE_MATCHES]) / 2
     penalty = _GAMMA * (statistics[_CHUNKS] / matches) ** _BETA

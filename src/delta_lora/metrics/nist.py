@@ -34,7 +34,7 @@ def information(references: Sequence[Sequence[Sequence[str]]]) -> dict[Ngram, fl
 def nist_statistics(
     hypothesis: Sequence[str], references: Sequence[Sequence[str]], bits: dict[Ngram, float]
 ) -> NDArray[np.float64]:
-    """What NIST adds up over segments, (7,): information matched by order 1–5, hypothesis length, mean reference length."""
+    """What NIST adds up over segments, (7,): matched bits of orders 1–5, hypothesis and mean reference length."""
     matched = [
         sum(bits[ngram] * count for ngram, count in clipped_matches(hypothesis, references, order).items())
         for order in range(1, NIST_ORDER + 1)
@@ -46,14 +46,12 @@ def nist_statistics(
 def nist(statistics: NDArray[np.float64], segments: int) -> float:
     """The NIST score of statistics (7,) summed over ``segments`` segments.
 
-    ``Σ_n information_n / (hypothesis n-grams) · exp(−β log²(min(1, hypothesis length / reference length)))``. The
+    ``Σ_n bits_n / (hypothesis n-grams) · exp(−β log²(min(1, hypothesis length / reference length)))``. The
     original counts ``length − n + 1`` n-grams in a segment even where that is negative, and so does this.
     """
     length, reference_length = statistics[NIST_ORDER], statistics[NIST_ORDER + 1]
     totals = length - np.arange(NIST_ORDER) * segments
     # Where those counts cancel out to zero the original divides by zero; here that order then adds nothing.
-    score = float(
-        np.divide(statistics[:NIST_ORDER], totals, out=np.zeros(NIST_ORDER), where=totals != 0).sum()
-    )
+    score = float(np.divide(statistics[:NIST_ORDER], totals, out=np.zeros(NIST_ORDER), where=totals != 0).sum())
     ratio = length / reference_length
     return score if ratio >= 1 else score * math.exp(-_BETA * math.log(ratio) ** 2)

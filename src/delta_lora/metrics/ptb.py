@@ -12,22 +12,18 @@ _MAIN = "edu.stanford.nlp.process.PTBTokenizer"
 
 
 def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
-    """Tokenize ``sentences`` (each one line) as coco-caption's ``PTBTokenizer`` does: tokens joined by single spaces.
+    """Tokens of ``sentences`` (each one line) as coco-caption's ``PTBTokenizer`` gives them, joined by spaces.
 
-    All sentences go through one process in the order given, as in the original: the tokenizer looks across line
-    ends at abbreviations, so the order can matter.
+    All sentences go through one process in the order given, as in the original: the tokenizer looks across
+    line ends at abbreviations, so the order can matter.
 
     Raises:
         UserError: the runtime or the jar is missing, or the tokenizer failed.
     """
-    with JavaProgram(
-        "PTBTokenizer", ["-cp", str(coco_file(_JAR)), _MAIN, "-preserveLines", "-lowerCase"]
-    ) as java:
+    with JavaProgram("PTBTokenizer", ["-cp", str(coco_file(_JAR)), _MAIN, "-preserveLines", "-lowerCase"]) as java:
         lines = java.communicate("\n".join(sentences))
     if len(lines) < len(sentences):
-        raise UserError(
-            f"PTBTokenizer gave {len(lines)} lines for {len(sentences)} sentences; please report the input"
-        )
+        raise UserError(f"PTBTokenizer gave {len(lines)} lines for {len(sentences)} sentences; please report the input")
     return [
         " ".join(token for token in line.rstrip().split(" ") if token not in PUNCTUATIONS)
         for line in lines[: len(sentences)]

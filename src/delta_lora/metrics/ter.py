@@ -1,0 +1,81 @@
+"""Translation edit rate exactly as the package ``pyter`` computes it, batched: GenerationEval's TER."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
+    """Edits that turn ``hypothesis`` into ``reference`` (tokens), over the reference's length (at least one token).
+
+    An edit is an insertion, a deletion, a substitution or the shift of a run of words. Shifts are chosen
+    greedily: of all runs that also occur at another position of the reference, moved there, the one is taken
+    that lowers the Levenshtein distance most (of equals, the one whose word sequence sorts last), until none
+    lowers it. ``pyter`` measures one candidate after another; here one table is filled for all of them at once.
+    """
+    target = list(reference)
+    words = list(hypothesis)
+    numbers = {word: number for number, word in enumerate(sorted({*words, *target}))}
+    target_numbers = np.array([numbers[word] for word in target])
+    current = np.array([numbers[word] for word in words], dtype=target_numbers.dtype)
+    distance = int(_distances(current[np.newaxis], target_numbers)[0])
+    # No order of the same words can come nearer than this, so that most searches for a shift can be left out.
+    least = max(len(words), len(target)) - _common(current, target_numbers)
+    shifts = 0
+    while distance > least:
+        orders = _shift_orders(current, target_numbers)
+        if not len(orders):
+            break
+        candidates = np.unique(current[orders], axis=0)  # sorted as lists of words are: numbers keep their order
+        distances = _distances(candidates, target_numbers)
+        best = int(distances.min())
+        if best >= distance:
+            break
+        distance = best
+        current = candidates[np.flatnonzero(distances == best)[-1]]
+        shifts += 1
+    return (shifts + distance) / len(target)
+
+
+def _common(words: NDArray[np.int64], target: NDArray[np.int64]) -> int:
+    size = int(max(words.max(initial=-1), target.max())) + 1
+    return int(np.minimum(np.bincount(words, minlength=size), np.bincount(target, minlength=size)).sum())
+
+
+def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Permutations of ``words``, (candidates, words): each moves one run that also occurs in ``target``.
+
+    A run starts at any pair (i, j), i ≠ j, of equal words and goes on while the words stay equal; it is cut out
+    at i and put back before position j of what is left (at the end, where that is shorter).
+    """
+    count = len(words)
+    equal = words[:, np.newaxis] == target[np.newaxis, :]
+    lengths = np.zeros((count + 1, len(target) + 1), dtype=np.int64)
+    for i in range(count - 1, -1, -1):
+        lengths[i, :-1] = np.where(equal[i], lengths[i + 1, 1:] + 1, 0)
+    np.fill_diagonal(equal, False)
+    starts, places = np.nonzero(equal)
+    runs = lengths[starts, places]
+    places = np.minimum(places, count - runs)
+    position = np.arange(count)
+    # New place of each word: within the run, or after it has closed up and made way for the run.
+    start, run, place = starts[:, np.newaxis], runs[:, np.newaxis], places[:, np.newaxis]
+    inside = (position >= start) & (position < start + run)
+    rest = np.where(position >= start + run, position - run, position)
+    new = np.where(inside, place + position - start, np.where(rest >= place, rest + run, rest))
+    return np.argsort(new, axis=1)
+
+
+def _distances(sequences: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Levenshtein distance of each row of ``sequences`` (candidates, words) to ``target``, one column at a time."""
+    offsets = np.arange(len(target) + 1, dtype=np.int32)[:, np.newaxis]
+    # Rows are positions of the target, so that numpy's inner loop runs over the candidates. Each column is kept
+    # minus its offsets: an insertion then costs nothing and becomes a running minimum.
+    column = np.zeros((len(target) + 1, len(sequences)), dtype=np.int32)
+    for step, word in enumerate(sequences.T, start=1):
+        substituted = column[:-1] - (target[:, np.newaxis] == word[np.newaxis, :])
+        np.minimum(column[1:] + 1, substituted, out=column[1:])
+        column[0] = step
+        np.minimum.accumulate(column, axis=0, out=column)
+    return (column + offsets)[-1]
