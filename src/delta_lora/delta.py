@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from delta_lora import export, layers
-from delta_lora.anchor import Branch, Fold, fingerprint
+from delta_lora import state as state_file
+from delta_lora.anchor import Branch, Fold
 from delta_lora.errors import UserError
-from delta_lora.layers import MARK, AdaptedLayer, Anchor
+from delta_lora.layers import MARK, Anchor
 from delta_lora.reference import Literal
 
 
@@ -169,8 +170,7 @@ class DeltaLora:
                     now = (factor.cpu() for factor in form.previous)
                     entry |= dict(zip(("A_now", "B_now"), now, strict=True))
             described[layer.name] = entry
-        settings = {name: getattr(self, name) for name in ("steps", "update_ratio", "start_steps", "literal")}
-        return {**settings, "layers": described}
+        return {"steps": self.steps, **self._settings(), "layers": described}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken. Load the adapter's weights separately, before or after.
@@ -182,13 +182,14 @@ class DeltaLora:
         Raises:
             UserError: a state of another model, of other settings, or base weights that fit neither case.
         """
-        self._check_state(state)
+        state_file.check(state, self._settings(), self._layers)
         if self.anchored:
             self.restore()
         entries = [state["layers"][layer.name] for layer in self._layers]
         if "A" in entries[0]:
             moved = [
-                _base_has_moved(layer, entry) for layer, entry in zip(self._layers, entries, strict=True)
+                state_file.base_has_moved(layer, entry)
+                for layer, entry in zip(self._layers, entries, strict=True)
             ]
             self._place([(entry["A"], entry["B"]) for entry in entries], moved)
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
@@ -268,28 +269,12 @@ class DeltaLora:
             self._forms.append(form)
             setattr(layer.module, MARK, {*getattr(layer.module, MARK, ()), self.adapter_name})
 
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state that this object cannot continue."""
-        try:
-            theirs = {name: (entry["shape"], entry["scale"]) for name, entry in state["layers"].items()}
-            settings = {name: state[name] for name in ("update_ratio", "start_steps", "literal")}
-            state["steps"]
-        except (KeyError, TypeError, AttributeError):
-            raise UserError("this is no state of DeltaLora: give what state_dict() returned") from None
-        for name, value in settings.items():
-            if value != getattr(self, name):
-                raise UserError(
-                    f"the state was made with {name}={value}, this DeltaLora has {getattr(self, name)}: use"
-                    " the same"
-                )
-        ours = {layer.name: (layer.shape, layer.scale) for layer in self._layers}
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                raise UserError(
-                    f"the state is of another model: {name} has [d, r, c] and scale"
-                    f" {ours.get(name, 'no adapter')}"
-                    f" here, {theirs.get(name, 'no adapter')} in the state"
-                )
+    def belongs_to(self, model: nn.Module) -> bool:
+        """Whether this object moves ``model`` (wrapped or not)."""
+        return _unwrap(model) is self.model
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in state_file.SETTINGS}
 
     def _on_gradient(self, gradient: Tensor) -> None:
         self._trained = True
@@ -307,21 +292,6 @@ class DeltaLora:
             f" steps={self.steps},"
             f" adapter={self.adapter_name!r}, layers={len(self._layers)}, {state})"
         )
-
-
-def _base_has_moved(layer: AdaptedLayer, entry: Mapping[str, Any]) -> bool:
-    """Whether W is the moved one of the state (True) or W_0 (False); a branch's state allows for any W."""
-    if "base" not in entry or layers.foldable(layer):
-        return False
-    found = fingerprint(layer.weight)
-    before, after = entry["base"]
-    if found not in (before, after):
-        raise UserError(
-            f"the base weight of {layer.name} is not the one this state was made on: load the same base"
-            " model, in the"
-            " same dtype"
-        )
-    return found == after
 
 
 def _unwrap(model: nn.Module) -> nn.Module:

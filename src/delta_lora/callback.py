@@ -1,0 +1,139 @@
+"""Delta-LoRA for ``transformers.Trainer``."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from delta_lora import state as state_file
+from delta_lora.delta import DeltaLora
+from delta_lora.errors import UserError
+from delta_lora.layers import Anchor
+
+STATE_FILE = "delta_lora.safetensors"
+
+
+class DeltaLoraCallback(TrainerCallback, ExportableState):
+    """Runs :class:`DeltaLora` inside ``transformers.Trainer``: steps, checkpoints, resuming, the best
+    checkpoint.
+
+    ::
+
+        callback = DeltaLoraCallback(update_ratio=2.0, start_steps=500)
+        Trainer(peft_model, …, callbacks=[callback]).train()
+        callback.delta.export("adapter")
+
+    Every checkpoint folder also gets ``delta_lora.safetensors`` (:meth:`DeltaLora.state_dict`). A checkpoint
+    is for resuming; its ``adapter_model.safetensors`` holds A and B alone. For use elsewhere, export.
+
+    Args:
+        update_ratio, start_steps, literal, adapter_name, anchor: as for :class:`DeltaLora`.
+        resume_from: the checkpoint folder that training resumes from, where it is not in ``output_dir``.
+
+    Attributes:
+        delta: the :class:`DeltaLora` at work, from the beginning of training on; ``None`` before.
+    """
+
+    def __init__(
+        self,
+        update_ratio: float,
+        start_steps: int,
+        *,
+        literal: bool = False,
+        adapter_name: str | None = None,
+        anchor: Anchor = "auto",
+        resume_from: str | Path | None = None,
+    ) -> None:
+        self.delta: DeltaLora | None = None
+        self._arguments: dict[str, Any] = {
+            "update_ratio": update_ratio,
+            "start_steps": start_steps,
+            "literal": literal,
+            "adapter_name": adapter_name,
+            "anchor": anchor,
+        }
+        self._resume_from = resume_from
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Attach to the model; continue from the checkpoint if the Trainer does.
+
+        Raises:
+            UserError: the checkpoint has no Delta-LoRA state, or that of another run.
+        """
+        model: nn.Module = kwargs["model"]
+        if self.delta is None or not self.delta.anchored or not self.delta.belongs_to(model):
+            self.delta = DeltaLora(model, **self._arguments)
+        if state.global_step > 0:
+            folder = Path(self._resume_from or args.resume_from_checkpoint or _folder(args, state))
+            self._load(folder, _recorded_digest(state))
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the step, unless the GradScaler skipped it."""
+        if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            self._running().step()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Add the state to the checkpoint that the Trainer has just written."""
+        if args.should_save:
+            state_file.write(self._running().state_dict(), _folder(args, state) / STATE_FILE)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where the Trainer has loaded the best checkpoint's A and B, take its anchor too."""
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self._load(Path(state.best_model_checkpoint), None)
+
+    def state(self) -> dict[str, Any]:
+        """What ``trainer_state.json`` records: the arguments and a digest of the state saved beside it."""
+        digest = state_file.digest(self.delta.state_dict()) if self.delta else None
+        return {"args": dict(self._arguments), "attributes": {}, "digest": digest}
+
+    def _load(self, folder: Path, digest: str | None) -> None:
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing, so Delta-LoRA cannot resume exactly; use a checkpoint written with"
+                " DeltaLoraCallback, and resume_from=… where it is not in output_dir"
+            )
+        loaded = state_file.read(path)
+        if digest is not None and state_file.digest(loaded) != digest:
+            raise UserError(
+                f"{path} belongs to another run than the checkpoint that the Trainer resumes: give that"
+                " folder as"
+                " DeltaLoraCallback(resume_from=…)"
+            )
+        self._running().load_state_dict(loaded)
+
+    def _running(self) -> DeltaLora:
+        if self.delta is None:
+            raise UserError("DeltaLoraCallback has no model yet: it attaches when Trainer.train() begins")
+        return self.delta
+
+
+def _folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """The Trainer's folder for the current step; a hyper-parameter search puts it one level down."""
+    name = f"checkpoint-{state.global_step}"
+    folder = Path(str(args.output_dir)) / name
+    if state.is_hyper_param_search and not folder.is_dir():
+        below = sorted(Path(str(args.output_dir)).glob(f"*/{name}"), key=lambda path: path.stat().st_mtime)
+        folder = below[-1] if below else folder
+    return folder
+
+
+def _recorded_digest(state: TrainerState) -> str | None:
+    """The digest in the ``trainer_state.json`` that training resumes from.
+
+    With several of these callbacks, one per adapter, it is not recorded which is whose.
+    """
+    recorded: Any = state.stateful_callbacks
+    ours = recorded.get("DeltaLoraCallback") if isinstance(recorded, dict) else None
+    return ours.get("digest") if isinstance(ours, dict) else None

@@ -1,0 +1,110 @@
+"""The state of a Delta-LoRA run: checked against a model, and as a file."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from delta_lora.anchor import fingerprint
+from delta_lora.errors import UserError
+from delta_lora.layers import AdaptedLayer, foldable
+
+SETTINGS = ("update_ratio", "start_steps", "literal")
+
+
+def check(state: Mapping[str, Any], settings: Mapping[str, Any], layers: Sequence[AdaptedLayer]) -> None:
+    """Refuse a state that a run with these settings on these layers cannot continue.
+
+    Raises:
+        UserError: no state at all, other settings, or another model.
+    """
+    try:
+        theirs = {name: (list(entry["shape"]), entry["scale"]) for name, entry in state["layers"].items()}
+        differing = [name for name in SETTINGS if state[name] != settings[name]]
+        state["steps"]
+    except (KeyError, TypeError, AttributeError):
+        raise UserError("this is no state of DeltaLora: give what state_dict() returned") from None
+    for name in differing:
+        raise UserError(
+            f"the state was made with {name}={state[name]}, this DeltaLora has {settings[name]}: use the same"
+        )
+    ours = {layer.name: (layer.shape, layer.scale) for layer in layers}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"the state is of another model: {name} has [d, r, c] and scale"
+                f" {ours.get(name, 'no adapter')}"
+                f" here, {theirs.get(name, 'no adapter')} in the state"
+            )
+
+
+def base_has_moved(layer: AdaptedLayer, entry: Mapping[str, Any]) -> bool:
+    """Whether W is the moved one that was there with this state (True) or W_0 (False).
+
+    A branch moves nothing: its state goes with any base, and a base that cannot be folded with any state.
+
+    Raises:
+        UserError: W is neither.
+    """
+    if "base" not in entry or foldable(layer):
+        return False
+    found = fingerprint(layer.weight)
+    if found not in entry["base"]:
+        raise UserError(
+            f"the base weight of {layer.name} is not the one this state was made on: load the same base"
+            " model, in"
+            " the same dtype"
+        )
+    return bool(found == entry["base"][1])
+
+
+def write(state: Mapping[str, Any], path: Path) -> None:
+    """Write ``state_dict()`` as one safetensors file, by rename: a reader sees all of it or nothing.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path.name}: {path.parent} is no folder; make it, or check output_dir")
+    header, tensors = _parts(state)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_bytes(save(tensors, metadata={"delta_lora": header}))
+    unfinished.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what :func:`write` wrote.
+
+    Raises:
+        UserError: some other file.
+    """
+    with safe_open(path, framework="pt") as file:
+        header = (file.metadata() or {}).get("delta_lora")
+        if header is None:
+            raise UserError(f"{path} is no Delta-LoRA state: give a file that DeltaLoraCallback wrote")
+        state: dict[str, Any] = json.loads(header)
+        for key in file.keys():  # noqa: SIM118 (not a dictionary)
+            name, _, kind = key.rpartition(".")
+            state["layers"][name][kind] = file.get_tensor(key)
+    return state
+
+
+def digest(state: Mapping[str, Any]) -> str:
+    """SHA-256 of a state's content."""
+    header, tensors = _parts(state)
+    return hashlib.sha256(save(tensors, metadata={"delta_lora": header})).hexdigest()
+
+
+def _parts(state: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """A state as JSON text and named tensors."""
+    tensors: dict[str, Tensor] = {}
+    described: dict[str, Any] = {}
+    for name, entry in state["layers"].items():
+        described[name] = {key: value for key, value in entry.items() if not isinstance(value, Tensor)}
+        tensors |= {f"{name}.{key}": value for key, value in entry.items() if isinstance(value, Tensor)}
+    return json.dumps({**state, "layers": described}, sort_keys=True), tensors
