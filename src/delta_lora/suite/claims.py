@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from delta_lora.errors import UserError
 from delta_lora.suite.compare import Gain, PairedBootstrap, Verdict
-from delta_lora.suite.tables import ClaimSpec, Row, Table
+from delta_lora.suite.table_spec import ClaimSpec
+from delta_lora.suite.tables import Row, Table
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def check_claim(table: Table, spec: ClaimSpec, bootstrap: PairedBootstrap) -> Cl
     for worse in (rows[name] for name in spec.worse):
         for column, text_gain in spec.gains.items():
             sign = table.spec.sign(column)
-            left, right = better.runs[column], worse.runs[column]
             comparisons.append(
                 Comparison(
                     better=better,
@@ -71,9 +71,7 @@ def check_claim(table: Table, spec: ClaimSpec, bootstrap: PairedBootstrap) -> Cl
                     column=column,
                     text_gain=text_gain,
                     table_gain=sign * (float(better.printed[column]) - float(worse.printed[column])),
-                    gain=bootstrap.gain(
-                        list(left.values()), list(right.values()), table.metrics[column], sign
-                    ),
+                    gain=bootstrap.gain(better.runs[column], worse.runs[column], table.metrics[column], sign),
                 )
             )
     return Claim(spec.says, comparisons)

@@ -1,15 +1,18 @@
 """Is one row better than another? A paired bootstrap over test items, and over seeds where there are many."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.base import Resampler
-from delta_lora.suite.records import Run
+from delta_lora.metrics import E2EResampler, GlueResampler, Resampler, WebNLGResampler, XSumResampler
+from delta_lora.suite.records import Run, write_text
+from delta_lora.tasks.base import sha256_of
 
 Verdict = Literal["reproduced", "within noise", "not reproduced", "not run"]
 
@@ -43,12 +46,16 @@ class PairedBootstrap:
 
     Args:
         resampler: makes a run's `Resampler`.
+        cache: a folder that keeps scores, so that a run is scored once in its life; None keeps none.
         resamples: how many.
         seed: of the draws; equal seeds give equal intervals.
     """
 
-    def __init__(self, resampler: Callable[[Run], Resampler], resamples: int = 1000, seed: int = 0) -> None:
+    def __init__(
+        self, resampler: Callable[[Run], Resampler], cache: Path | None, resamples: int = 1000, seed: int = 0
+    ) -> None:
         self.resampler = resampler
+        self.cache = cache
         self.resamples = resamples
         self.seed = seed
         self._scores: dict[str, dict[str, NDArray[np.float64]]] = {}
@@ -56,20 +63,29 @@ class PairedBootstrap:
     def scores(self, run: Run) -> dict[str, NDArray[np.float64]]:
         """The run's scores on every resample: metric → (resamples,)."""
         if run.key not in self._scores:
-            resampler = self.resampler(run)
-            size = (self.resamples, resampler.size)
-            draws = np.random.default_rng([self.seed, resampler.size]).integers(resampler.size, size=size)
-            scored = [resampler.score(indices) for indices in draws]
-            self._scores[run.key] = {name: np.array([score[name] for score in scored]) for name in scored[0]}
+            digest = sha256_of(run.path / "predictions.jsonl")[:16]
+            name = f"{run.key}-{digest}-{self.resamples}-{self.seed}.json"
+            kept = None if self.cache is None else read_scores(self.cache / name, self.resamples)
+            self._scores[run.key] = self._score(run) if kept is None else kept
+            if kept is None and self.cache is not None:
+                lists = {metric: values.tolist() for metric, values in self._scores[run.key].items()}
+                write_text(self.cache / name, json.dumps(lists))
         return self._scores[run.key]
 
+    def _score(self, run: Run) -> dict[str, NDArray[np.float64]]:
+        resampler = self.resampler(run)
+        size = (self.resamples, resampler.size)
+        draws = np.random.default_rng([self.seed, resampler.size]).integers(resampler.size, size=size)
+        scored = [resampler.score(indices) for indices in draws]
+        return {metric: np.array([score[metric] for score in scored]) for metric in scored[0]}
+
     def gain(
-        self, better: Sequence[Run], worse: Sequence[Run], metric: str, sign: Literal[1, -1] = 1
+        self, better: Mapping[int, Run], worse: Mapping[int, Run], metric: str, sign: Literal[1, -1] = 1
     ) -> Gain | None:
         """The gain of one row's runs over another's, paired by seed.
 
         Args:
-            better, worse: the rows' runs, one a seed.
+            better, worse: the rows' runs by seed.
             metric: its name in the records.
             sign: 1 where a higher score is better, -1 where a lower one is.
 
@@ -79,9 +95,7 @@ class PairedBootstrap:
         Raises:
             UserError: two runs of a pair were tested on different items.
         """
-        left = {run.config["seed"]: run for run in better}
-        right = {run.config["seed"]: run for run in worse}
-        pairs = [(left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())]
+        pairs = [(better[seed], worse[seed]) for seed in sorted(better.keys() & worse.keys())]
         if not pairs:
             return None
         for pair in pairs:
@@ -91,6 +105,16 @@ class PairedBootstrap:
         seeds = np.random.default_rng([self.seed, len(pairs)]).integers(len(pairs), size=resampled.shape)
         low, high = np.percentile(np.take_along_axis(resampled, seeds, axis=0).mean(axis=0), [2.5, 97.5])
         return Gain(float(np.mean(observed)), float(low), float(high), len(pairs))
+
+
+def read_scores(path: Path, resamples: int) -> dict[str, NDArray[np.float64]] | None:
+    """Scores that were kept; None where there are none, or not whole ones."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        scores = {metric: np.asarray(values, dtype=np.float64) for metric, values in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return scores if scores and all(values.shape == (resamples,) for values in scores.values()) else None
 
 
 def check_same_items(left: Run, right: Run) -> None:
@@ -104,3 +128,32 @@ def check_same_items(left: Run, right: Run) -> None:
             f"the predictions of runs {left.key} and {right.key} are of different test items, so they cannot "
             "be compared; delete the wrong one and run its cell again"
         )
+
+
+def resampler_of(run: Run) -> Resampler:
+    """The metric suite of a run's task over its predictions.
+
+    Raises:
+        UserError: the predictions cannot be read as the task's.
+    """
+    name = run.config["task"]["name"]
+    try:
+        lines = run.predictions()
+        predictions = [line["prediction"] for line in lines]
+        if name.startswith("glue/"):
+            matched = [line["matched"] for line in lines] if name == "glue/mnli" else None
+            labels = [line["label"] for line in lines]
+            return GlueResampler(name.removeprefix("glue/"), predictions, labels, matched)
+        references = [line["references"] for line in lines]
+        if name == "xsum":
+            return XSumResampler(predictions, [reference for (reference,) in references])
+        if name == "webnlg":
+            return WebNLGResampler(predictions, references, [line["seen"] for line in lines])
+        if name == "e2e":
+            return E2EResampler(predictions, references)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of {name} ({error}); delete the "
+            "run's folder and run its cell again"
+        ) from error
+    raise UserError(f"task {name} has no resampler: its claims cannot be checked")

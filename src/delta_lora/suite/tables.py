@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -13,54 +13,16 @@ from delta_lora import paper
 from delta_lora.errors import UserError
 from delta_lora.suite.grid import Grid, GridCell
 from delta_lora.suite.records import Run
+from delta_lora.suite.table_spec import TableSpec, table_spec
 
 NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
 COUNTS = ("trainable", "extra_updatable")
 
 
-@dataclass
-class ClaimSpec:
-    """A comparative sentence of the paper: one row is better than others in some columns.
-
-    ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart);
-    ``gains`` gives the gain that the sentence prints for each column, or null where it prints none.
-    """
-
-    says: str
-    better: str
-    worse: list[str]
-    gains: dict[str, float | None]
-
-
-@dataclass
-class TableSpec:
-    """The ``table`` section of ``configs/table/*.yaml``."""
-
-    number: int
-    title: str
-    rows: dict[str, str]
-    metrics: list[str] = field(default_factory=list)
-    tasks: dict[str, str] = field(default_factory=dict)
-    average: str | None = None
-    lower_is_better: list[str] = field(default_factory=list)
-    parameters: bool = False
-    plain_million: list[str] = field(default_factory=list)
-    claims: list[ClaimSpec] = field(default_factory=list)
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns with scores."""
-        return self.metrics or [*self.tasks, *([self.average] if self.average else [])]
-
-    def sign(self, column: str) -> Literal[1, -1]:
-        """1 where a higher score is better, -1 where a lower one is."""
-        return -1 if column in self.lower_is_better else 1
-
-
 @dataclass(frozen=True)
 class Number:
-    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found, seeds asked for."""
+    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found and asked for."""
 
     mean: float
     sd: float | None
@@ -133,17 +95,6 @@ class Table:
         )
 
 
-def table_spec(grid: Grid) -> TableSpec:
-    """The composed ``table`` section.
-
-    Raises:
-        OmegaConfBaseException: it has another shape than `TableSpec`.
-    """
-    spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), grid.config.table))
-    assert isinstance(spec, TableSpec)
-    return spec
-
-
 def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
     """Put the finished runs of a grid's cells into the paper's table.
 
@@ -154,7 +105,7 @@ def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
     Raises:
         UserError: the grid has two cells for one place in the table.
     """
-    spec = table_spec(grid)
+    spec = table_spec(grid.config)
     printed = paper.table(spec.number).to_dict("records")
     lines = {" ".join(line[head] for head in spec.rows): line for line in printed}
     names = row_names(spec, printed, grid)
@@ -171,7 +122,7 @@ def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
             run = by_key.get(cell.key)
             wrong = [] if run is None else missing(spec, cell, run)
             if run is not None and wrong:
-                problems[f"{run.path / 'run.json'} is left out: no number for {', '.join(wrong)}"] = None
+                problems[f"{run.path / 'run.json'} is left out: it lacks {', '.join(wrong)}"] = None
             elif run is not None:
                 for column in cell_metrics(spec, cell):
                     found[column][cell.config.seed] = run
@@ -211,15 +162,11 @@ def row_names(spec: TableSpec, lines: Sequence[Mapping[str, str]], grid: Grid) -
         if len(values) == len(theirs) and not grid.config.scale.comparable:
             match = dict(zip(values, theirs, strict=True))
         else:
-            match = {
-                value: next((text for text in theirs if float(text) == value), plain(value))
-                for value in values
-            }
+            match = {value: next((text for text in theirs if float(text) == value), plain(value)) for value in values}
         words.append({**match, None: NOT_PRINTED})
     return [
         " ".join(
-            word[OmegaConf.select(cell.config, path)]
-            for word, path in zip(words, spec.rows.values(), strict=True)
+            word[OmegaConf.select(cell.config, path)] for word, path in zip(words, spec.rows.values(), strict=True)
         )
         for cell in grid.cells
     ]
@@ -241,9 +188,12 @@ def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
 
 
 def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
-    """The metrics and counts that the table needs of a run and that its record has no finite number for."""
-    metrics = [name for name in cell_metrics(spec, cell).values() if not is_finite(run.metrics.get(name))]
-    return metrics + [name for name in COUNTS if not is_finite(run.counts.get(name))]
+    """What the table needs of a run and its record has not: finite numbers, the device and the versions."""
+    needed = [(run.metrics, name) for name in cell_metrics(spec, cell).values()]
+    needed += [(run.counts, name) for name in COUNTS] + [(run.train, "wall_seconds")]
+    lacking = [name for values, name in needed if not is_finite(values.get(name))]
+    kinds = {"device": str, "versions": dict}
+    return lacking + [name for name, kind in kinds.items() if not isinstance(run.environment.get(name), kind)]
 
 
 def is_finite(value: Any) -> bool:
@@ -267,9 +217,7 @@ def make_row(
     }
     if spec.average:
         whole = set.intersection(*(set(by_seed) for by_seed in values.values()))
-        values[spec.average] = {
-            seed: mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(whole)
-        }
+        values[spec.average] = {seed: mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(whole)}
     label = cells[0].config.method.label if cells else line.get("label", "")
     return Row(
         name=name,
