@@ -7,13 +7,15 @@ from datetime import timedelta
 
 from delta_lora.suite.claims import Comparison
 from delta_lora.suite.compare import Verdict
-from delta_lora.suite.tables import COUNTS, Number, Row, Table
+from delta_lora.suite.tables import COUNTS, NOT_PRINTED, Number, Row, Table
 
 NOT_RUN: Verdict = "not run"
 NONE = "–"
 HEADS = {"learning_rate": "Learning rate", "update_ratio": "λ", "start_steps": "K"}
 PARAMETERS = {"trainable": "Trainable", "extra_updatable": "Extra updatable"}
 MEBI = 2**20
+# Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
+NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
 PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -44,7 +46,10 @@ def entries(table: Table) -> list[list[Entry]]:
     for row in table.rows:
         label = f"{row.label} (quoted from Hu et al. 2022)" if row.quoted else row.label
         line = [Entry(label)] if "method" in table.spec.rows else []
-        line += [Entry(mine or NOT_RUN, "" if mine == printed else printed) for mine, printed in row.settings.values()]
+        line += [
+            Entry(dash(mine or NOT_RUN), "" if mine == printed else dash(printed))
+            for mine, printed in row.settings.values()
+        ]
         if table.spec.parameters:
             line += [count_entry(table, row, name) for name in COUNTS]
         for column in table.spec.columns:
@@ -55,6 +60,11 @@ def entries(table: Table) -> list[list[Entry]]:
             line.append(Entry(text, printed, row.name in ours[column], row.name in paper[column]))
         lines.append(line)
     return lines
+
+
+def dash(text: str) -> str:
+    """A setting that a row has not, as a dash."""
+    return NONE if text == NOT_PRINTED else text
 
 
 def count_entry(table: Table, row: Row, name: str) -> Entry:
@@ -133,7 +143,7 @@ def facts(table: Table) -> list[str]:
         for env in environments
     ]
     wall = timedelta(seconds=round(sum(run.train["wall_seconds"] for run in runs)))
-    extra = [item for item in table.grid.overrides if item.split("=")[0] not in ("table", "scale", "seed")]
+    extra = [item for item in table.grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
     return [
         f"Scale: {table.grid.config.scale.name}",
         f"Runs: {len(runs)} of {table.cells}",
@@ -161,9 +171,9 @@ def notes(table: Table) -> list[str]:
     if any(row.quoted for row in table.rows):
         lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
     if table.spec.parameters:
-        unit = "M = 2^20 parameters, the paper's unit"
+        unit = "M = 2²⁰ parameters, the paper's unit"
         if table.spec.plain_million:
-            unit += " (10^6 where all of GPT-2, or all but its embeddings, is trained, as in the paper)"
+            unit += " (10⁶ where all of GPT-2, or all but its embeddings, is trained, as in the paper)"
         lines.append(f"{unit}; ours are counted in the runs, without a classification head.")
     if any(score.sd is not None for score in scores):
         lines.append("± is the sample standard deviation over seeds.")
@@ -180,7 +190,7 @@ def row_title(table: Table, row: Row) -> str:
     settings = [
         f"{HEADS[head].replace('Learning', 'learning')} = {mine or printed}"
         for head, (mine, printed) in row.settings.items()
-        if (mine or printed) != "-"
+        if (mine or printed) != NOT_PRINTED
     ]
     return ", ".join([*([row.label] if "method" in table.spec.rows else []), *settings])
 

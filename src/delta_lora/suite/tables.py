@@ -218,7 +218,10 @@ def make_row(
     if spec.average:
         whole = set.intersection(*(set(by_seed) for by_seed in values.values()))
         values[spec.average] = {seed: mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(whole)}
-    label = cells[0].config.method.label if cells else line.get("label", "")
+    if cells:
+        label = cells[0].config.method.label
+    else:  # the paper's labels alone do not tell its fine-tuning rows apart
+        label = line.get("label", "") if name.endswith(QUOTED) else f"{line.get('label')} ({name})"
     return Row(
         name=name,
         label=label,
