@@ -78,6 +78,21 @@ def test_truncated_forward_and_gradients_equal_the_formula(b: int) -> None:
     assert not down.grad[b:].any() and not up.grad[:, b:].any()
 
 
+def test_evaluation_between_steps_does_not_disturb_training() -> None:
+    method = prepared(eval_rank=2)
+    layer = method.adapted_layers()[NAME]
+    method.ranks.current = 2
+    x = torch.randn(3, 32)
+    with torch.inference_mode():
+        evaluated = layer.eval()(x)
+    trained = layer.train()(x)
+    torch.testing.assert_close(trained.detach(), evaluated.clone())
+    trained.sum().backward()
+    method.ranks.current = 4
+    assert not torch.allclose(layer(x), trained)
+    torch.testing.assert_close(layer.eval()(x), trained)
+
+
 def test_frozen_gives_a_gradient_to_the_last_rank_only_and_the_full_one_to_the_input() -> None:
     plain, frozen = prepared(), prepared(frozen=True)
     gradients = []

@@ -54,26 +54,26 @@ class DyLora(LowRank):
     def factors(self) -> dict[str, Factors]:
         """The update (α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
         b = self.ranks.eval_rank
-        return {name: Factors(f.a[:b], f.b[:, :b], f.scale * self.rank / b) for name, f in super().factors().items()}
+        return {name: Factors(f.a[:b], f.b[:, :b], self.alpha / b) for name, f in super().factors().items()}
 
     def merge(self) -> PreTrainedModel:
         """Return the plain model with the update at ``eval_rank`` folded in. Export first."""
         b = self.ranks.eval_rank
         for layer in self.adapted_layers().values():
             layer.lora_A["default"].get_parameter("weight").data[b:] = 0
-            layer.scaling["default"] *= self.rank / b
+            layer.scaling["default"] = self.alpha / b
         return super().merge()
 
 
 class NestedRanks:
     """Truncates LoRA layers to their first b ranks, in the forward pass and in the optimizer's step.
 
-    The forward pass multiplies A x (…, r) by r/b on the first b entries and by 0 on the rest: then the
-    product with B and PEFT's α/r is the truncated branch, and the gradients of ranks above b are zero. With
-    ``frozen`` the gradients of ranks below b are dropped too, as if detached.
+    The forward pass sets the entries of A x (…, r) beyond the first b to zero and PEFT's scale to α/b: that is the
+    truncated branch, for the cost of one small product, and the gradients of the ranks above b are zero. With
+    ``frozen`` those of the ranks below b are dropped too, as if detached.
 
-    A zero gradient does not stop AdamW: weight decay and momentum would still move those ranks (in the
-    authors' code they do). Here a rank that the step does not reach keeps its values *and* its moments, as in
+    A zero gradient does not stop AdamW: weight decay and momentum would still move those ranks (in the authors' code
+    they do). Here a rank that the step does not reach keeps its values *and* its moments, as in
     ``torch.optim.SparseAdam``: :meth:`before_step` and :meth:`after_step` go around ``optimizer.step()``.
     """
 
@@ -85,14 +85,16 @@ class NestedRanks:
         self._a: list[nn.Parameter] = []
         self._b: list[nn.Parameter] = []
         for layer in layers:
+            assert isinstance(layer, nn.Module)
+            layer.register_forward_pre_hook(self._scale)
             layer.lora_A["default"].register_forward_hook(self._truncate)
             a = layer.lora_A["default"].get_parameter("weight")
             b = layer.lora_B["default"].get_parameter("weight")
             self._a.append(a)
             self._b.append(b)
             if frozen:
-                a.register_hook(lambda grad: grad * self._reached(grad, 0))
-                b.register_hook(lambda grad: grad * self._reached(grad, 1))
+                a.register_hook(lambda grad: grad * self._mask(grad, 0, reached=True))
+                b.register_hook(lambda grad: grad * self._mask(grad, 1, reached=True))
 
     def draw(self, seed: int, step: int) -> int:
         """Draw b for an optimizer step.
@@ -109,32 +111,40 @@ class NestedRanks:
         """Remember what the step must not change: values and moments of the ranks it does not reach."""
         self._kept = []
         if self.current < self.rank or self.frozen:
-            tensors, masks = self._tensors(optimizer)
-            self._kept = list(torch._foreach_mul(tensors, [1 - mask for mask in masks]))
+            self._kept = list(torch._foreach_mul(*self._tensors(optimizer, reached=False)))
 
     @torch.no_grad()
     def after_step(self, optimizer: Optimizer) -> None:
         """Put back what :meth:`before_step` remembered; moments that the step has created start at zero."""
         if self._kept:
-            tensors, masks = self._tensors(optimizer)
+            tensors, masks = self._tensors(optimizer, reached=True)
             torch._foreach_mul_(tensors, masks)
             torch._foreach_add_(tensors[: len(self._kept)], self._kept)
             self._kept = []
 
+    def _active(self, module: nn.Module) -> int:
+        return self.current if module.training else self.eval_rank
+
+    def _scale(self, layer: Any, inputs: tuple[Any, ...]) -> None:
+        layer.scaling["default"] = layer.lora_alpha["default"] / self._active(layer)
+
     def _truncate(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        b = self.current if module.training else self.eval_rank
+        b = self._active(module)
         if b == self.rank:
             return None
-        first = (torch.arange(self.rank, device=output.device) < b).to(output.dtype)
-        return output * first * (self.rank / b)
+        key = (b, output.device, output.dtype)
+        if key not in self._masks:
+            with torch.inference_mode(False):  # the first to ask may be an evaluation, the next a training step
+                self._masks[key] = (torch.arange(self.rank, device=output.device) < b).to(output.dtype)
+        return output * self._masks[key]
 
-    def _tensors(self, optimizer: Optimizer) -> tuple[list[Tensor], list[Tensor]]:
+    def _tensors(self, optimizer: Optimizer, *, reached: bool) -> tuple[list[Tensor], list[Tensor]]:
         """All A and B, then the moments that the optimizer keeps of them; and the mask of each."""
         tensors: list[Tensor] = []
         masks: list[Tensor] = []
         for parameters, axis in ((self._a, 0), (self._b, 1)):
             tensors += parameters
-            masks += [self._reached(parameter, axis) for parameter in parameters]
+            masks += [self._mask(parameter, axis, reached=reached) for parameter in parameters]
         for parameter, mask in list(zip(tensors, masks, strict=True)):
             for moment in optimizer.state.get(parameter, {}).values():
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:
@@ -142,13 +152,13 @@ class NestedRanks:
                     masks.append(mask)
         return tensors, masks
 
-    def _reached(self, like: Tensor, axis: int) -> Tensor:
-        """1 where the step reaches a rank, else 0: shaped as ``like``, whose ranks lie along ``axis``."""
-        key = (self.current, axis, like.shape, like.device, like.dtype)
+    def _mask(self, like: Tensor, axis: int, *, reached: bool) -> Tensor:
+        """1 where the step reaches a rank (or does not), else 0: shaped as ``like``, whose ranks lie along ``axis``."""
+        key = (self.current, axis, reached, like.shape, like.device, like.dtype)
         if key not in self._masks:
-            mask = torch.zeros_like(like, requires_grad=False)
+            mask = torch.full_like(like, not reached, requires_grad=False)
             first = self.current - 1 if self.frozen else 0
-            mask.narrow(axis, first, self.current - first).fill_(1)
+            mask.narrow(axis, first, self.current - first).fill_(reached)
             self._masks[key] = mask
         return self._masks[key]
 
