@@ -82,7 +82,9 @@ def test_a_model_that_does_not_fit_the_task_is_refused_with_the_one_that_does(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_paper_scale_without_a_gpu_names_the_scale_that_runs_without(composed: Callable[..., DictConfig]) -> None:
+def test_paper_scale_without_a_gpu_names_the_scale_that_runs_without(
+    composed: Callable[..., DictConfig],
+) -> None:
     with pytest.raises(UserError, match="scale=tiny"):
         build_cell(composed("scale=paper"))
 

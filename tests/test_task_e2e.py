@@ -54,7 +54,7 @@ def test_a_changed_data_file_is_an_error(composed: Callable[..., DictConfig], tm
     folder.mkdir(parents=True)
     for name in ("trainset.csv", "devset.csv", "testset_w_refs.csv"):
         (folder / name).write_text("mr,ref\n")
-    with pytest.raises(UserError, match="SHA-256 is .*, expected f27d48df"):
+    with pytest.raises(UserError, match=r"SHA-256 is .*, expected f27d48df"):
         build_cell(composed("scale=laptop", f"data_dir={tmp_path / 'data'}"))
 
 

@@ -79,6 +79,8 @@ def load_model(
     import torch
 
     config = load_config(model, cache_dir)
+    if config.hidden_size != model.hidden_size:
+        raise UserError(f"model.hidden_size={model.hidden_size}, but {model.name} has {config.hidden_size}; correct it")
     unknown = [name for name in dropouts if not hasattr(config, name)]
     if unknown:
         raise UserError(

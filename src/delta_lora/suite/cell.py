@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer
@@ -20,7 +21,8 @@ from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
 from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
 from delta_lora.suite.tracking import Tracker
-from delta_lora.suite.training import train
+from delta_lora.suite.training import BestEpoch, train
+from delta_lora.tasks.base import Item
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
@@ -53,28 +55,27 @@ def execute(cell: Cell, folder: Path) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
 
-    model = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
+    model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
     revision = getattr(model.config, "_commit_hash", None)
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     counts = cell.method.counts()
 
     tracker = Tracker(cell, folder)
     callbacks = [*cell.method.callbacks(), tracker]
-    training = train(cell, trained, tokenizer, examples, callbacks, folder / "checkpoints")
+    checkpoints = folder / "checkpoints"
+    if cell.spec.kind == "classification":
+        evaluation = BestEpoch(cell, items, cell.task.encode_test(items, tokenizer), checkpoints / "best")
+        training = train(cell, trained, tokenizer, examples, callbacks, checkpoints, evaluation)
+        best = evaluation.best()
+        training["best_epoch"] = best["epoch"]
+        predictions = best["predictions"]
+        if (checkpoints / "best" / "adapter").is_dir():
+            shutil.copytree(checkpoints / "best" / "adapter", folder / "adapter", dirs_exist_ok=True)
+    else:
+        training = train(cell, trained, tokenizer, examples, callbacks, checkpoints)
+        cell.method.export(folder / "adapter")
+        predictions = decode_items(cell, tokenizer, items, training)
     write_jsonl(folder / "log.jsonl", training.pop("log_history"))
-
-    cell.method.export(folder / "adapter")
-    plain = stock_model(cell.method.merge())
-    decoding = time.time()
-    predictions = decode(
-        plain,
-        tokenizer,
-        [item.input for item in items],
-        config.task.decode,
-        config.model.kind,
-        config.task.train.max_length,
-    )
-    training["decode_seconds"] = round(time.time() - decoding, 2)
     rows = [
         {"id": item.id, "input": item.input, "prediction": text, "references": item.references, **item.extra}
         for item, text in zip(items, predictions, strict=True)
@@ -97,6 +98,18 @@ def execute(cell: Cell, folder: Path) -> Run:
     run = write_record(folder, record)
     print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
     return run
+
+
+def decode_items(
+    cell: Cell, tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], training: dict[str, Any]
+) -> list[str]:
+    """Merge the adapter and generate a text for every item; notes the time in ``training``."""
+    started, task = time.time(), cell.config.task
+    plain = stock_model(cell.method.merge())
+    inputs = [item.input for item in items]
+    texts = decode(plain, tokenizer, inputs, task.decode, cell.spec.kind, task.train.max_length)
+    training["decode_seconds"] = round(time.time() - started, 2)
+    return texts
 
 
 def stock_model(model: PreTrainedModel) -> PreTrainedModel:

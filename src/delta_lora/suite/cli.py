@@ -17,7 +17,12 @@ from delta_lora.errors import UserError
 from delta_lora.suite import sweep
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)  # the user's, as opposed to the program's
+MISTAKES = (
+    UserError,
+    HydraException,
+    OmegaConfBaseException,
+    YAMLError,
+)  # the user's, as opposed to the program's
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +81,10 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         jobs = [failure["overrides"] for failure in failed if failure["error"] == message]
         print(f"error: {message} [{'; '.join(jobs)}]", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} of the sweep's cells failed; the same command runs only those again", file=sys.stderr)
+        print(
+            f"{len(failed)} of the sweep's cells failed; the same command runs only those again",
+            file=sys.stderr,
+        )
         return max(code, 2 if all(failure["mistake"] for failure in failed) else 1)
     return code
 

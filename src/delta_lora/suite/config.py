@@ -1,4 +1,4 @@
-"""From a composed configuration to a checked cell: every mistake is found here, before anything is fetched or written."""
+"""From a composed configuration to a checked cell: mistakes are found here, before anything is fetched or written."""
 
 import json
 import math
@@ -19,7 +19,17 @@ RECIPE = 1  # part of every key: raise it when a change of the code changes a ru
 # What cannot change a run's numbers, or reaches them through `method` alone.
 OUTSIDE_KEY = {
     "model": ("embedding_modules", "head_modules"),
-    "task": ("_target_", "kinds", "lora", "delta_lora", "adalora", "sweeps", "metrics", "files", "train_examples"),
+    "task": (
+        "_target_",
+        "kinds",
+        "lora",
+        "delta_lora",
+        "adalora",
+        "sweeps",
+        "metrics",
+        "files",
+        "train_examples",
+    ),
     "train": ("learning_rate", "finetune_learning_rate", "save_steps", "logging_steps", "micro_batch_size"),
     "decode": ("batch_size",),
     "method": ("label",),
@@ -52,7 +62,7 @@ def build_cell(config: DictConfig) -> Cell:
     Raises:
         UserError: the first thing that is wrong with it.
     """
-    config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    config = DictConfig(OmegaConf.to_container(config, resolve=True))
     if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
         raise UserError(f"seed must be a whole number ≥ 0, got {config.seed}")
     cache_dir = Path(config.cache_dir).expanduser()
@@ -69,6 +79,7 @@ def build_cell(config: DictConfig) -> Cell:
             f"data_dir={config.data_dir} is no folder; give one in the layout of docs/data.md, or unset data_dir and "
             "DELTA_LORA_DATA to download"
         )
+    check_model(config)
     method: Method = instantiate(config.method)
     sizes = LayerSizes(config.model.hidden_size, config.model.hidden_size)
     method.validate(sizes, config.task.train.max_steps or 2**31)  # the rank and the like, before data are read
@@ -83,9 +94,7 @@ def build_cell(config: DictConfig) -> Cell:
         embedding_modules=tuple(config.model.embedding_modules),
         head_modules=tuple(config.model.head_modules),
     )
-    return Cell(
-        config, run_key(config, task), task, method, spec, schedule, Path(config.results_dir), cache_dir
-    )
+    return Cell(config, run_key(config, task), task, method, spec, schedule, Path(config.results_dir), cache_dir)
 
 
 def suitable_models(config: DictConfig) -> str:
@@ -93,6 +102,18 @@ def suitable_models(config: DictConfig) -> str:
     family = {"causal": "gpt2", "seq2seq": "bart", "classification": "roberta"}
     names = [config.scale.models[family[kind]] for kind in config.task.kinds]
     return f"use model={' or model='.join(names)}"
+
+
+def check_model(config: DictConfig) -> None:
+    """A model without a path is one that the project makes."""
+    if config.model.path is None:
+        from delta_lora.tiny.models import MODELS
+
+        if config.model.name not in MODELS:
+            raise UserError(
+                f"model.path is null, which is for the models the project makes ({', '.join(MODELS)}), "
+                f"and model.name={config.model.name} is none of them; give a hub name or a folder"
+            )
 
 
 def check_train(config: DictConfig) -> None:
@@ -190,9 +211,9 @@ def run_key(config: DictConfig, task: Task) -> str:
                 name: value for name, value in raw["task"][block].items() if name not in OUTSIDE_KEY[block]
             }
     if raw["model"]["path"] is None:
-        from delta_lora.tiny import models as tiny
+        from delta_lora.tiny.models import MODELS
 
-        parts["weights"] = tiny.recipe_key(raw["model"]["name"])
+        parts["weights"] = MODELS[raw["model"]["name"]].key
     return sha256(json.dumps(canonical(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """Beam search over the test inputs: each distinct input once, in batches of similar length (Tables 10 and 12)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -65,9 +66,7 @@ def decode(
     model.eval()
     distinct = list(dict.fromkeys(inputs))
     if kind == "causal":
-        encoded = [
-            [*ids, tokenizer.eos_token_id] for ids in tokenizer(distinct, add_special_tokens=False)["input_ids"]
-        ]
+        encoded = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(distinct, add_special_tokens=False)["input_ids"]]
         room = model.config.max_position_embeddings - settings.max_new_tokens
         longest = max(len(ids) for ids in encoded)
         if longest > room:
@@ -84,7 +83,8 @@ def decode(
     for batch in track(batches, "decoding", disable=not progress):
         generated = generate(model, tokenizer, [encoded[i] for i in batch], settings, kind)
         for i, ids in zip(batch, generated, strict=True):
-            texts[distinct[i]] = " ".join(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).split())
+            text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            texts[distinct[i]] = " ".join(str(text).split())
     return [texts[source] for source in inputs]
 
 
@@ -103,9 +103,7 @@ def generate(
     ids = torch.tensor(
         [[pad] * len(p) + x if left else x + [pad] * len(p) for x, p in zip(prompts, padding, strict=True)]
     )
-    mask = torch.tensor(
-        [p + [1] * len(x) if left else [1] * len(x) + p for x, p in zip(prompts, padding, strict=True)]
-    )
+    mask = torch.tensor([p + [1] * len(x) if left else [1] * len(x) + p for x, p in zip(prompts, padding, strict=True)])
     prompt_length = width if left else 1  # an encoder-decoder's decoder starts from one token
     ngram = settings.no_repeat_ngram_size
     processors = LogitsProcessorList([GeneratedNoRepeatNGram(ngram, prompt_length)] if ngram else [])
@@ -122,7 +120,8 @@ def generate(
         pad_token_id=pad,
         eos_token_id=tokenizer.eos_token_id,
     )
-    output = model.generate(
+    search: Any = model.generate
+    output = search(
         ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=configuration,

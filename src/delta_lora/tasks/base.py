@@ -1,7 +1,7 @@
 """What a task is: where its files are, how they become examples, how predictions become scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -65,6 +65,19 @@ class Task(ABC):
     @abstractmethod
     def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
         """The table's metrics, by column name and in the table's units."""
+
+    def columns_of(self, scores: Mapping[str, float] | None) -> dict[str, float]:
+        """Of a metric suite's scores, those that the task's configuration lists."""
+        assert scores is not None, "evaluate computes on the main process only"
+        return {name: float(scores[name]) for name in self.config.metrics}
+
+    def model_settings(self) -> dict[str, Any]:
+        """Fields of the model's Transformers configuration that the task sets (its number of labels)."""
+        return {}
+
+    def encode_test(self, items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """The test inputs tokenized for a classification model; text generation decodes them instead."""
+        raise NotImplementedError(f"{type(self).__name__} is decoded, not classified")
 
     def fingerprint(self) -> str:
         """What the data are, where that is not pinned by the configuration: part of a run's key."""

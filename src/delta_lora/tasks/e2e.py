@@ -59,10 +59,8 @@ class E2E(GenerationTask):
     def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
         from delta_lora.metrics.e2e import E2EMetric
 
-        scores = E2EMetric().compute(
-            predictions=list(predictions), references=[item.references for item in items]
-        )
-        return {name: float(scores[name]) for name in self.config.metrics}
+        scores = E2EMetric().compute(predictions=list(predictions), references=[item.references for item in items])
+        return self.columns_of(scores)
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:

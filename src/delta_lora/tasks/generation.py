@@ -35,8 +35,10 @@ class GenerationTask(Task):
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
         pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
         assert len(pairs) == self.train_size(), f"{len(pairs)} training pairs, task.train_examples says otherwise"
-        encode = encode_causal if kind == "causal" else encode_seq2seq
-        return encode(tokenizer, pairs, self.config.train.max_length)
+        train = self.config.train
+        if kind == "causal":
+            return encode_causal(tokenizer, pairs, train.max_length)
+        return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length)
 
     def test_items(self) -> list[Item]:
         return limit(self.read_test(self.fetch()), self.config.max_test_examples)
@@ -74,13 +76,13 @@ def encode_seq2seq(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[tuple[str, str]],
     max_length: int,
-    max_target_length: int = 64,
+    max_target_length: int,
 ) -> list[dict[str, list[int]]]:
     """Inputs cut at ``max_length`` tokens and labels cut at ``max_target_length``, for encoder-decoders."""
     inputs = tokenizer([source for source, _ in pairs], truncation=True, max_length=max_length)["input_ids"]
-    labels = tokenizer(
-        text_target=[target for _, target in pairs], truncation=True, max_length=max_target_length
-    )["input_ids"]
+    labels = tokenizer(text_target=[target for _, target in pairs], truncation=True, max_length=max_target_length)[
+        "input_ids"
+    ]
     return [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
         for ids, target in zip(inputs, labels, strict=True)

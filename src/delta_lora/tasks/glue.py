@@ -95,14 +95,15 @@ class Glue(Task):
         rows = [
             (split, row)
             for split in self.config.evaluation_splits
-            for row in limit(
-                list(self.table(split).itertuples(index=False, name=None)), self.config.max_test_examples
-            )
+            for row in limit(list(self.table(split).itertuples(index=False, name=None)), self.config.max_test_examples)
         ]
         return [
             Item(i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
             for i, (split, row) in enumerate(rows)
         ]
+
+    def encode_test(self, items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        return self.encode(tokenizer, [item.extra["sentences"] for item in items])
 
     def model_settings(self) -> dict[str, Any]:
         """The classification head: one output for regression, else one a class."""
@@ -113,9 +114,10 @@ class Glue(Task):
     def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
         from delta_lora.metrics.glue import GlueMetric
 
-        metric = GlueMetric(self.config.name.removeprefix("glue/"))
-        scores = metric.compute(
+        matched = [item.extra["split"] == "validation_matched" for item in items]
+        scores = GlueMetric(self.config.name.removeprefix("glue/")).compute(
             predictions=[float(value) for value in predictions],
             references=[float(item.references[0]) for item in items],
+            **({"matched": matched} if self.config.name == "glue/mnli" else {}),
         )
-        return {name: float(value) for name, value in (scores or {}).items()}
+        return self.columns_of(scores)

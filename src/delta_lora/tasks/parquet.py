@@ -67,9 +67,7 @@ def from_hub(repository: str, revision: str, patterns: Sequence[str]) -> Path:
 
     try:
         return Path(
-            snapshot_download(
-                repository, repo_type="dataset", revision=revision, allow_patterns=list(patterns)
-            )
+            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(patterns))
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""WebNLG Challenge 2017: RDF triples to text, in seen and unseen categories (Gardent et al. 2017; the paper's Table 2)."""
+"""WebNLG Challenge 2017: RDF triples to text, seen and unseen categories (Gardent et al. 2017; the paper's Table 2)."""
 
 import shutil
 import tempfile
@@ -37,9 +37,7 @@ class WebNLG(GenerationTask):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return download_archive(
-            files.url, files.folder, self.cache_dir / "data" / files.folder, files.content_sha256
-        )
+        return download_archive(files.url, files.folder, self.cache_dir / "data" / files.folder, files.content_sha256)
 
     def fingerprint(self) -> str:
         if self.generated or self.data_dir is None:
@@ -70,7 +68,7 @@ class WebNLG(GenerationTask):
             references=[item.references for item in items],
             seen=[item.extra["seen"] for item in items],
         )
-        return {name: float(scores[name]) for name in self.config.metrics}
+        return self.columns_of(scores)
 
 
 def data_files(folder: Path) -> dict[str, list[Path]]:

@@ -53,4 +53,4 @@ class XSum(GenerationTask):
 
         references = [item.references[0] for item in items]
         scores = XSumMetric().compute(predictions=list(predictions), references=references)
-        return {name: float(scores[name]) for name in self.config.metrics}
+        return self.columns_of(scores)
