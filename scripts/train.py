@@ -1,8 +1,8 @@
 """Train, decode, score and record one cell; with -m a sweep of cells.
 
-    python scripts/train.py model=gpt2-medium task=e2e method=delta-lora method.update_ratio=2 method.start_steps=500
-    python scripts/train.py -m table=table1 scale=tiny
-    python scripts/train.py --cfg job --resolve        # print the whole run
+python scripts/train.py model=gpt2-medium task=e2e method=delta-lora method.update_ratio=2 method.start_steps=500
+python scripts/train.py -m table=table1 scale=tiny
+python scripts/train.py --cfg job --resolve        # print the whole run
 """
 
 import sys
