@@ -44,6 +44,7 @@ def lora(model: nn.Module, **options: Any) -> PeftModel:
 def train(model: nn.Module, delta: DeltaLora, steps: int = 8) -> list[float]:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
     losses = []
+    model.train()
     for _ in range(steps):
         loss = model(input_ids=TOKENS, labels=TOKENS).loss
         loss.backward()
@@ -249,7 +250,7 @@ def test_a_quantized_base_is_trained_in_a_branch_and_never_written(bits: int, tm
     for options in ({"anchor": "fold"}, {"literal": True}):
         with pytest.raises(UserError, match=r"base weight is quantized.*use anchor='branch' or 'auto'"):
             DeltaLora(model, 2.0, K, **options)
-    untrained = logits(model)
+    untrained = logits(quantized(bits, tmp_path / "stock"))
     delta = DeltaLora(model, 2.0, K)
     losses = train(model, delta)
     assert "(branch)" in repr(delta) and losses[-1] < losses[0]

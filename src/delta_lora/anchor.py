@@ -5,7 +5,6 @@ After the anchor is taken, the effective weight is W_0 − λ s B_*A_* + (1+λ) 
 branch at (1+λ)s and give A and B the gradient they would have at s; they differ in where −λ s B_*A_* is kept.
 """
 
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -30,8 +29,12 @@ class LiveBranch:
         self.module.scaling[self.adapter] = (1 + ratio) * layer.scale
         # PEFT's set_scale and unscale_layer compute the scaling anew from lora_alpha.
         self.module.lora_alpha[self.adapter] = (1 + ratio) * self.before[1]
-        hook = partial(torch.mul, other=1 / (1 + ratio))
-        self.handles = [add_hook(factor, hook) for factor in (layer.a, layer.b)]
+        factor = 1 / (1 + ratio)
+
+        def shrink(gradient: Tensor | None) -> Tensor | None:
+            return None if gradient is None else gradient * factor  # None: nothing reached this layer
+
+        self.handles = [add_hook(parameter, shrink) for parameter in (layer.a, layer.b)]
 
     def remove(self) -> None:
         """Back to scale s and plain gradients."""
@@ -53,9 +56,7 @@ class Fold:
 
     kind = "fold"
 
-    def __init__(
-        self, layer: AdaptedLayer, ratio: float, a: Tensor, b: Tensor, *, folded: bool = False
-    ) -> None:
+    def __init__(self, layer: AdaptedLayer, ratio: float, a: Tensor, b: Tensor, *, folded: bool = False) -> None:
         """Fold the anchor, unless the base comes ``folded`` already, as in a dense checkpoint."""
         self.layer, self.factor = layer, ratio * layer.scale
         # On the CPU: training no longer needs them, and device memory stays what plain LoRA takes.
@@ -108,9 +109,7 @@ class Branch:
         self.plain = module.lora_A[adapter], module.lora_B[adapter]
         place: dict[str, Any] = {"device": layer.a.device, "dtype": layer.a.dtype}
         module.lora_A[adapter] = WithAnchor(self.plain[0], a.detach().to(**place), dim=0)
-        module.lora_B[adapter] = WithAnchor(
-            self.plain[1], (b.detach() * (-ratio / (1 + ratio))).to(**place), dim=1
-        )
+        module.lora_B[adapter] = WithAnchor(self.plain[1], (b.detach() * (-ratio / (1 + ratio))).to(**place), dim=1)
         module.get_delta_weight = MethodType(_delta_weight_with_anchor, module)
         self.live = LiveBranch(layer, ratio)
 

@@ -66,6 +66,8 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         """
         model: nn.Module = kwargs["model"]
         if self.delta is None or not self.delta.anchored or not self.delta.belongs_to(model):
+            if self.delta is not None:
+                self.delta.detach()
             self.delta = DeltaLora(model, **self._arguments)
         if state.global_step > 0:
             folder = Path(self._resume_from or args.resume_from_checkpoint or _folder(args, state))
@@ -78,9 +80,7 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             self._running().step()
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the state to the checkpoint that the Trainer has just written."""
         if args.should_save:
             state_file.write(self._running().state_dict(), _folder(args, state) / STATE_FILE)

@@ -115,9 +115,7 @@ class DeltaLora:
                 " loss.backward() and optimizer.step(), on a trainable, active adapter"
             )
         if not self._open:
-            raise UserError(
-                "step() was called after detach() or merge(): make a new DeltaLora on a fresh model"
-            )
+            raise UserError("step() was called after detach() or merge(): make a new DeltaLora on a fresh model")
         if self._probes:
             self._remove_probes()
         self.steps += 1
@@ -188,8 +186,7 @@ class DeltaLora:
         entries = [state["layers"][layer.name] for layer in self._layers]
         if "A" in entries[0]:
             moved = [
-                state_file.base_has_moved(layer, entry)
-                for layer, entry in zip(self._layers, entries, strict=True)
+                state_file.base_has_moved(layer, entry) for layer, entry in zip(self._layers, entries, strict=True)
             ]
             self._place([(entry["A"], entry["B"]) for entry in entries], moved)
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
@@ -223,8 +220,7 @@ class DeltaLora:
         tied = next((layer for layer in self._layers if layer.tied_to), None)
         if tied is not None:
             raise UserError(
-                f"cannot merge into {tied.name}: its weight is tied to {', '.join(tied.tied_to)}; use"
-                " export()"
+                f"cannot merge into {tied.name}: its weight is tied to {', '.join(tied.tied_to)}; use export()"
             )
         merged = export.merge(self.model, self.adapter_name)
         self.detach()
@@ -276,7 +272,7 @@ class DeltaLora:
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in state_file.SETTINGS}
 
-    def _on_gradient(self, gradient: Tensor) -> None:
+    def _on_gradient(self, gradient: Tensor | None) -> None:
         self._trained = True
 
     def _remove_probes(self) -> None:

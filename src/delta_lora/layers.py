@@ -99,8 +99,7 @@ def adapted_layers(model: nn.Module, adapter: str) -> list[AdaptedLayer]:
             layers.append(AdaptedLayer(name, module, adapter, module.scaling[adapter], tied_to))
     if not layers:
         raise UserError(
-            f"adapter {adapter!r} has no LoRA layers in {type(plain).__name__}; set target_modules in its"
-            " LoraConfig"
+            f"adapter {adapter!r} has no LoRA layers in {type(plain).__name__}; set target_modules in its LoraConfig"
         )
     return layers
 
@@ -182,7 +181,7 @@ def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
         )
 
 
-def add_hook(parameter: nn.Parameter, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+def add_hook(parameter: nn.Parameter, hook: Callable[[Tensor | None], Tensor | None]) -> RemovableHandle:
     """Register a gradient hook, also on the factors of an adapter that is inactive (frozen) for now."""
     trainable = parameter.requires_grad
     parameter.requires_grad_(True)
