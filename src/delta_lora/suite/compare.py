@@ -140,11 +140,10 @@ def resampler_of(run: Run) -> Resampler:
     try:
         lines = run.predictions()
         predictions = [line["prediction"] for line in lines]
-        if name.startswith("glue/"):
-            matched = [line["matched"] for line in lines] if name == "glue/mnli" else None
-            labels = [line["label"] for line in lines]
-            return GlueResampler(name.removeprefix("glue/"), predictions, labels, matched)
         references = [line["references"] for line in lines]
+        if name.startswith("glue/"):
+            labels = [float(label) for (label,) in references]
+            return GlueResampler(name.removeprefix("glue/"), [float(label) for label in predictions], labels)
         if name == "xsum":
             return XSumResampler(predictions, [reference for (reference,) in references])
         if name == "webnlg":
