@@ -49,9 +49,7 @@ def test_forward_and_gradients_equal_loralib() -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "bart"])
-@pytest.mark.parametrize(
-    "peft", [{}, {"use_dora": True}, {"use_rslora": True, "rank_pattern": {"v_proj": 2, "value": 2}}]
-)
+@pytest.mark.parametrize("peft", [{}, {"use_dora": True}, {"use_rslora": True, "rank_pattern": {"(v_proj|value)": 2}}])
 def test_trained_adapter_loads_in_stock_peft_and_merges(family: str, peft: dict[str, object], tmp_path: Path) -> None:
     method = lora(peft=peft, dropout=0.1)
     method.validate(SIZES, 10)
