@@ -1,0 +1,172 @@
+"""Miniature pretrained models: made at first use, kept in a cache, loadable as any other Transformers checkpoint."""
+
+import hashlib
+import itertools
+import json
+import logging
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from rich.progress import Progress
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from delta_lora.errors import UserError
+from delta_lora.tiny import corpus, pretrain
+
+RECIPE_VERSION = 1  # raise it when the code here or in ``pretrain`` changes what comes out
+_LOG = logging.getLogger(__name__)
+_MANIFEST = "pretraining.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a miniature model is pretrained. Its content names the checkpoint's folder."""
+
+    name: str
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    vocabulary: int = 1536
+    positions: int = 512
+    steps: int = 400
+    batch_size: int = 8
+    length: int = 96
+    learning_rate: float = 3e-3
+    bpe_documents: int = 20_000
+    seed: int = 0
+    seconds: int = 50  # on an idle core, for the message
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits of everything that decides the weights."""
+        content = {**asdict(self), "recipe": RECIPE_VERSION, "corpus": corpus.CORPUS_VERSION}
+        del content["seconds"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+MODELS: dict[str, Recipe] = {"gpt2-tiny": Recipe("gpt2-tiny")}
+
+
+def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path:
+    """The folder of a stock Transformers checkpoint of the miniature model ``name``, made if it is not there.
+
+    The folder has ``config.json``, ``model.safetensors`` and the tokenizer's files, and appears by rename when it is
+    complete. Of several processes that ask at once, one makes it and the others wait. A folder whose files are not
+    those that were written (by size and SHA-256) is set aside and made again.
+
+    Args:
+        name: one of ``MODELS``.
+        cache_dir: where checkpoints are kept, as ``NAME-KEY``.
+        recipe: in place of the model's own (tests pretrain for a few steps).
+
+    Raises:
+        UserError: ``name`` is no miniature model.
+    """
+    if name not in MODELS:
+        raise UserError(f"no miniature model {name!r}; there are {', '.join(MODELS)}")
+    recipe = recipe or MODELS[name]
+    cache_dir = Path(cache_dir)
+    folder = cache_dir / f"{name}-{recipe.key}"
+    if _is_complete(folder):
+        return folder
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache_dir / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _LOG.warning("%s is being pretrained by another process; waiting for it", name)
+        lock.acquire()
+    try:
+        if not _is_complete(folder):
+            _make(recipe, folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def _make(recipe: Recipe, folder: Path) -> None:
+    if folder.exists():
+        damaged = folder.with_name(f"{folder.name}.damaged-{time.time_ns()}")
+        folder.replace(damaged)
+        _LOG.warning("%s is incomplete or damaged: kept as %s, made again", folder, damaged.name)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        started = time.monotonic()
+        loss = _pretrain(recipe, temporary)
+        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
+        manifest = {
+            "recipe": asdict(recipe),
+            "loss": loss,
+            "seconds": round(time.monotonic() - started, 1),
+            "files": files,
+        }
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / _MANIFEST).read_text())["files"]
+        return all(_fingerprint(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _pretrain(recipe: Recipe, folder: Path) -> float:
+    """Train the tokenizer and the model of ``recipe`` and save both to ``folder``; returns the last loss."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]), Progress(transient=True) as progress:
+        torch.set_num_threads(1)  # so that the weights do not depend on how many cores a machine has
+        torch.manual_seed(recipe.seed)
+        try:
+            model, tokenizer, batches = _gpt2(recipe)
+            millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+            _LOG.warning(
+                "Pretraining %s (%.1f M parameters): once, about %d s; kept in %s",
+                recipe.name, millions, recipe.seconds, folder.parent,
+            )  # fmt: skip
+            task = progress.add_task(f"pretraining {recipe.name}", total=recipe.steps)
+            loss = pretrain.train(model, batches, recipe.steps, recipe.learning_rate, lambda: progress.advance(task))
+        finally:
+            torch.set_num_threads(threads)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return loss
+
+
+def _gpt2(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Iterator[pretrain.Batch]]:
+    """GPT-2 with its one special token, and next-token prediction."""
+    end = "<|endoftext|>"
+    texts = corpus.documents(random.Random(recipe.seed), end)
+    sample = (text.replace(end, "\n") for text in itertools.islice(texts, recipe.bpe_documents))
+    bpe = pretrain.train_bpe(sample, recipe.vocabulary, [end])
+    tokenizer = GPT2Tokenizer(**bpe, model_max_length=recipe.positions)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=recipe.positions,
+        n_embd=recipe.width,
+        n_layer=recipe.layers,
+        n_head=recipe.heads,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        initializer_range=0.05,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    batches = pretrain.causal_batches(texts, tokenizer, recipe.batch_size, recipe.length)
+    return GPT2LMHeadModel(config), tokenizer, batches

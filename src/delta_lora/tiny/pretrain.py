@@ -1,0 +1,76 @@
+"""Pretraining of the miniature models: a byte-level BPE, then a short run with the architecture's own objective."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Batch = dict[str, Tensor]
+
+
+def train_bpe(texts: Iterator[str], size: int, special: list[str]) -> dict[str, Any]:
+    """A byte-level BPE of ``size`` tokens trained on ``texts``: the ``vocab`` and ``merges`` that a tokenizer takes.
+
+    ``special`` are its first tokens, in their order.
+    """
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
+    model = json.loads(tokenizer.to_str())["model"]
+    return {"vocab": model["vocab"], "merges": [tuple(merge) for merge in model["merges"]]}
+
+
+def causal_batches(
+    texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
+) -> Iterator[Batch]:
+    """Next-token prediction: documents, each ended by the end-of-text token, packed without padding.
+
+    ``input_ids`` and ``labels`` are (batch_size, length).
+    """
+    buffer: list[int] = []
+    need = batch_size * length
+    while True:
+        while len(buffer) < need:
+            encoded = tokenizer([next(texts) for _ in range(64)])["input_ids"]
+            buffer += itertools.chain.from_iterable([*ids, tokenizer.eos_token_id] for ids in encoded)
+        ids = torch.tensor(buffer[:need]).view(batch_size, length)
+        del buffer[:need]
+        yield {"input_ids": ids, "labels": ids}
+
+
+def train(
+    model: PreTrainedModel,
+    batches: Iterator[Batch],
+    steps: int,
+    learning_rate: float,
+    progress: Callable[[], None],
+) -> float:
+    """Train in place: AdamW (0.9, 0.98), a tenth of ``steps`` warm-up, linear decay, gradients clipped at 1.
+
+    ``progress`` is called after every step. Returns the mean loss of the last tenth of the steps (nats a token).
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    warmup = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+    )
+    losses = []
+    model.train()
+    for batch in itertools.islice(batches, steps):
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        progress()
+    model.eval()
+    last = losses[-max(1, steps // 10) :]
+    return sum(last) / len(last)
