@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes of two threads each wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is a wrong test
 os.environ.setdefault("WANDB_MODE", "offline")
 

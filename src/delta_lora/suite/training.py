@@ -144,6 +144,8 @@ def train(
     trainer.remove_callback(PrinterCallback)  # the suite prints its own lines
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    # RoBERTa's and BART's losses are means of the micro-batch, so the Trainer has to average over the micro-batches.
+    trainer.model_accepts_loss_kwargs = cell.spec.kind == "causal"
     trainer.add_callback(Seal())  # last: it covers what the callbacks before it have added to a checkpoint
     checkpoint = last_intact_checkpoint(folder)
     if checkpoint is not None:
