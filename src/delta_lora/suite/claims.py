@@ -1,11 +1,14 @@
 """The paper's comparative sentences, held against our runs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from delta_lora.errors import UserError
 from delta_lora.suite.compare import Gain, PairedBootstrap, Verdict
 from delta_lora.suite.table_spec import ClaimSpec
 from delta_lora.suite.tables import Row, Table
+
+WORKERS = 2  # runs scored at a time; METEOR takes up to two gigabytes for each
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
     Raises:
         UserError: a claim names a row or column that the paper's table has not.
     """
+    named = {name for spec in table.spec.claims for name in (spec.better, *spec.worse)}
+    columns = [runs for row in table.rows if row.name in named for runs in row.runs.values()]
+    runs = {run.key: run for by_seed in columns for run in by_seed.values()}
+    with ThreadPoolExecutor(WORKERS) as pool:  # scoring is mostly waiting for METEOR's Java process
+        list(pool.map(bootstrap.scores, runs.values()))
     return [check_claim(table, spec, bootstrap) for spec in table.spec.claims]
 
 

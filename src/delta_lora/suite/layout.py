@@ -151,9 +151,16 @@ def facts(table: Table) -> list[str]:
         *([f"Overrides: {' '.join(extra)}"] if extra else []),
         f"Device: {tally([env['device'] for env in environments])}",
         f"Versions: {tally(versions)}",
-        f"Commit: {tally([str(env.get('git_commit') or 'unknown') for env in environments])}",
+        f"Commit: {tally([commit(env.get('git_commit')) for env in environments])}",
         f"Wall time of the runs together: {wall}",
     ]
+
+
+def commit(name: str | None) -> str:
+    """Ten digits of a commit; a record marks a working tree that differed from it by ``+``."""
+    if not name:
+        return "unknown"
+    return f"{name[:10]} with uncommitted changes" if name.endswith("+") else name[:10]
 
 
 def tally(values: Sequence[str]) -> str:

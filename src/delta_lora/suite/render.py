@@ -21,6 +21,7 @@ from delta_lora.suite.records import read_runs, write_text
 from delta_lora.suite.tables import COUNTS, Table, build_table
 
 CLAIM_HEADS = ["Comparison", "Paper's gain", "Our gain", "95 % interval", "Verdict"]
+LONG = 8  # lines of comparisons that a page shows without being asked
 CLAIM_NOTE = (
     "A gain is positive where the claim holds, also for scores of which a low one is good. Interval: a paired "
     "bootstrap over the test items (1,000 resamples), and over the seeds where there are several. Reproduced: it "
@@ -89,13 +90,15 @@ def markdown(table: Table, claims: Sequence[Claim]) -> str:
 
 
 def markdown_claim(table: Table, claim: Claim) -> list[str]:
-    """A sentence of the paper, how it fared, and its comparisons."""
-    lines = [f"**{claim.says}.** {claim_summary(claim)}.", "", markdown_row(CLAIM_HEADS)]
-    lines += [markdown_row([":--", "--:", "--:", "--:", ":--"])]
+    """A sentence of the paper, how it fared, and its comparisons, folded away where they are many."""
+    heading = f"**{claim.says}.** {claim_summary(claim)}."
+    lines = [markdown_row(CLAIM_HEADS), markdown_row([":--", "--:", "--:", "--:", ":--"])]
     for comparison in claim.comparisons:
         texts = layout.comparison_texts(table, comparison)
         lines.append(markdown_row([escape_markdown(text) for text in texts]))
-    return lines
+    if len(lines) <= LONG:
+        return [heading, "", *lines]
+    return [heading, "", "<details><summary>Comparisons</summary>", "", *lines, "", "</details>"]
 
 
 def claim_summary(claim: Claim) -> str:
@@ -112,7 +115,7 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 def markdown_entry(entry: Entry) -> str:
     """Ours, and below it, small, the paper's."""
-    ours, paper = escape_markdown(entry.ours), escape_markdown(entry.paper)
+    ours, paper = escape_markdown(entry.ours).replace(" ± ", "\u00a0±\u00a0"), escape_markdown(entry.paper)
     ours = f"**{ours}**" if entry.best else f"*{ours}*" if ours == layout.NOT_RUN else ours
     paper = f"**{paper}**" if entry.paper_best else paper
     return f"{ours}<br><sub>{paper}</sub>" if paper else ours
@@ -169,7 +172,7 @@ def latex(table: Table) -> str:
         [
             "% Needs \\usepackage[utf8]{inputenc} and \\usepackage{booktabs}.",
             r"\begin{table*}",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             f"\\begin{{tabular}}{{{'l' * numeric}{'r' * (len(heads) - numeric)}}}",
             r"\toprule",
             " & ".join(escape_latex(head) for head in heads) + r" \\",
