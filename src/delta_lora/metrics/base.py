@@ -44,7 +44,7 @@ def check_items(predictions: Sequence[Any], references: Sequence[Any]) -> None:
         raise UserError(
             f"{len(predictions)} predictions for {len(references)} test items: give one prediction per item"
         )
-    if not predictions:
+    if len(predictions) == 0:
         raise UserError("nothing to score: 0 predictions; give at least one")
 
 

@@ -1,7 +1,8 @@
 """E2E NLG Challenge: the five numbers of tuetschek/e2e-metrics.
 
 They are those of ``measure_scores.py -p``, which is how microsoft/LoRA calls it: with ``-p``, BLEU and NIST come from
-its Python version of mteval-v13a, which differs from the Perl one on hypotheses of fewer than four tokens.
+its Python version of mteval-v13a, which differs from the Perl one where a hypothesis has fewer than four tokens and in
+capitals beyond ASCII.
 """
 
 import math

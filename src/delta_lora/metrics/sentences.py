@@ -6,8 +6,8 @@ from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 # American newspaper text.
 _ABBREVIATIONS = """
 mr mrs ms dr prof rev hon st sgt sr jr gen col lt capt maj cpl cmdr adm gov sen rep pres det insp supt
-jan feb mar apr jun jul aug sept sep oct nov dec mon tue tues wed thu thurs fri sat sun co corp inc ltd plc bros
-dept univ assn est vs etc e.g i.e a.m p.m u.s u.k u.n d.c ph.d approx no vol fig ft in lb oz sq mt ave blvd rd"""
+jan feb mar apr jun jul aug sept sep oct nov dec tue tues thu thurs co corp inc ltd plc bros
+dept univ assn est vs etc e.g i.e a.m p.m u.s u.k u.n d.c ph.d approx vol ft lb oz sq mt ave blvd rd"""
 
 
 def _parameters() -> PunktParameters:

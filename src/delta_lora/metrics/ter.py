@@ -27,13 +27,14 @@ def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
         orders = _shift_orders(current, target_numbers)
         if not len(orders):
             break
-        candidates = np.unique(current[orders], axis=0)  # sorted as lists of words are: numbers keep their order
+        candidates = current[orders]
         distances = _distances(candidates, target_numbers)
         best = int(distances.min())
         if best >= distance:
             break
         distance = best
-        current = candidates[np.flatnonzero(distances == best)[-1]]
+        # Numbers keep the words' order, so that they decide between equals as the words do.
+        current = np.array(max(candidates[distances == best].tolist()), dtype=target_numbers.dtype)
         shifts += 1
     return (shifts + distance) / len(target)
 
