@@ -69,8 +69,8 @@ def test_the_processor_looks_at_the_generated_part_alone() -> None:
 def test_batching_and_order_do_not_change_the_texts(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
     model, tokenizer = loaded
     inputs = ["name : The Vaults", "Type : pub | price : more than £30", "pub", "name : The Vaults"]
-    together = decode(model, tokenizer, inputs, settings(batch_size=4), "causal", 256, progress=False)
-    alone = [decode(model, tokenizer, [x], settings(), "causal", 256, progress=False)[0] for x in inputs]
+    together = decode(model, tokenizer, inputs, settings(batch_size=4), "causal", 256)
+    alone = [decode(model, tokenizer, [x], settings(), "causal", 256)[0] for x in inputs]
     assert together == alone
     assert together[0] == together[3]
 
@@ -82,7 +82,7 @@ def test_equal_inputs_are_decoded_once(
     seen: list[int] = []
     original = model.generate
     monkeypatch.setattr(model, "generate", lambda ids, **kw: (seen.append(len(ids)), original(ids, **kw))[1])
-    decode(model, tokenizer, ["a pub", "a pub", "a pub"], settings(), "causal", 256, progress=False)
+    decode(model, tokenizer, ["a pub", "a pub", "a pub"], settings(), "causal", 256)
     assert seen == [1]
 
 
@@ -91,4 +91,4 @@ def test_a_prompt_without_room_to_generate_is_an_error(
 ) -> None:
     model, tokenizer = loaded
     with pytest.raises(UserError, match="leave room for"):
-        decode(model, tokenizer, ["pub " * 300], settings(), "causal", 256, progress=False)
+        decode(model, tokenizer, ["pub " * 300], settings(), "causal", 256)

@@ -4,12 +4,15 @@ import logging
 import platform
 import shutil
 import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
@@ -45,6 +48,7 @@ def run_cell(config: DictConfig) -> Run:
 
 def execute(cell: Cell, folder: Path) -> Run:
     """The recipe itself."""
+    quiet_libraries()
     config, started = cell.config, time.time()
     print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
     transformers.set_seed(config.seed)
@@ -110,6 +114,16 @@ def decode_items(
     texts = decode(plain, tokenizer, inputs, task.decode, cell.spec.kind, task.train.max_length)
     training["decode_seconds"] = round(time.time() - started, 2)
     return texts
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to what concerns the run: no advice from libraries, no progress bars where nobody watches."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    transformers.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
 
 
 def stock_model(model: PreTrainedModel) -> PreTrainedModel:

@@ -74,7 +74,6 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
             raise error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its advice at import is not about this run
     code = guard(run)
     failed = sweep.failures()
     for message in dict.fromkeys(failure["error"] for failure in failed):

@@ -1,5 +1,6 @@
 """Beam search over the test inputs: each distinct input once, in batches of similar length (Tables 10 and 12)."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,6 @@ def decode(
     settings: DictConfig,
     kind: str,
     max_source_length: int,
-    progress: bool = True,
 ) -> list[str]:
     """Generate a text for every input.
 
@@ -80,7 +80,7 @@ def decode(
     order = sorted(range(len(distinct)), key=lambda i: (len(encoded[i]), i))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
     texts: dict[str, str] = {}
-    for batch in track(batches, "decoding", disable=not progress):
+    for batch in track(batches, "decoding", disable=not sys.stdout.isatty()):
         generated = generate(model, tokenizer, [encoded[i] for i in batch], settings, kind)
         for i, ids in zip(batch, generated, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
