@@ -1,0 +1,72 @@
+"""Answer from a finished run: the stock model, the run's adapter, stock PEFT, the run's own decoding settings.
+
+    python scripts/generate.py RUN "name : The Vaults | Type : pub | price : more than £30"
+
+RUN is a folder of results/runs, or the first digits of its key.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from delta_lora.errors import UserError
+from delta_lora.suite.cli import guard
+
+
+def find_run(name: str, results_dir: Path) -> Path:
+    """The folder of a finished run, from its path or the beginning of its key.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    if (Path(name) / "run.json").is_file():
+        return Path(name)
+    found = sorted(path.parent for path in (results_dir / "runs").glob(f"{name}*/run.json"))
+    if len(found) != 1:
+        what = f"{len(found)} finished runs begin with it" if found else "no finished run begins with it"
+        raise UserError(
+            f"RUN must be a run's folder or the beginning of its key, got {name!r}: {what} in {results_dir / 'runs'}"
+        )
+    return found[0]
+
+
+def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
+    """Print one text per input."""
+    from omegaconf import OmegaConf
+    from peft import PeftModel
+
+    from delta_lora.models.load import CLASSES, load_tokenizer, source
+    from delta_lora.suite.cell import quiet_libraries
+    from delta_lora.suite.decoding import decode
+    from delta_lora.suite.records import read_run
+
+    quiet_libraries()
+    folder = find_run(run_name, results_dir)
+    run = read_run(folder)
+    if run is None:
+        raise UserError(f"{folder} holds no intact record; run its cell again")
+    config = OmegaConf.create(run.config)
+    if config.model.kind == "classification":
+        raise UserError(f"{folder} is a run of {config.task.name}, which classifies; give a run that generates text")
+    if not (folder / "adapter").is_dir():
+        raise UserError(
+            f"{folder} is a run of {config.method.name}, which keeps no weights; give one of lora, dylora, adalora or "
+            "delta-lora"
+        )
+    cache_dir = Path(config.cache_dir).expanduser()
+    stock = CLASSES[config.model.kind].from_pretrained(**source(config.model, cache_dir), use_safetensors=True)
+    model = PeftModel.from_pretrained(stock, str(folder / "adapter")).merge_and_unload()
+    tokenizer = load_tokenizer(config.model, cache_dir)
+    for text in decode(model, tokenizer, inputs, config.task.decode, config.model.kind, config.task.train.max_length):
+        print(text)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT")
+    parser.add_argument("--results-dir", type=Path, default=Path("results"))
+    given = parser.parse_args()
+    sys.exit(guard(lambda: main(given.run, given.inputs, given.results_dir)))
