@@ -67,6 +67,12 @@ def build_cell(config: DictConfig) -> Cell:
         raise UserError(f"seed must be a whole number ≥ 0, got {config.seed}")
     cache_dir = Path(config.cache_dir).expanduser()
     data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
+    expected = f"{config.scale.name}/{config.task.name}"
+    if config.scale.needs_preset and config.preset != expected:
+        raise UserError(
+            f"task={config.task.name} has no settings for scale={config.scale.name} (configs/preset/{expected}.yaml); "
+            "use another scale or task, or write that file"
+        )
     if config.model.kind not in config.task.kinds:
         raise UserError(
             f"model={config.model.name} is a {config.model.kind} model, task={config.task.name} needs a "
