@@ -8,7 +8,7 @@ import pytest
 from metrics_odd_inputs import webnlg_entries
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.ter import ter
+from delta_lora.metrics.ter import smallest_ter, ter
 from delta_lora.metrics.webnlg import WebNLGMetric, WebNLGResampler, score
 
 
@@ -65,6 +65,16 @@ def test_ter_equals_pyter_on_random_inputs() -> None:
     distances = [ter(hypothesis, reference) * len(reference) for hypothesis, reference in random_pairs(200)]
     assert [round(distance) for distance in distances[:20]] == PYTER_FIRST
     assert round(sum(distances)) == PYTER_SUM
+
+
+def test_smallest_ter_of_several_references() -> None:
+    """Looking at the nearest references only must not change the smallest; a reference without words counts as 1."""
+    pairs = random_pairs(60)
+    for number in range(0, 60, 4):
+        hypothesis = pairs[number + 1][0]
+        references = [reference for _, reference in pairs[number : number + 4]]
+        assert smallest_ter(hypothesis, references) == min(ter(hypothesis, reference) for reference in references)
+    assert smallest_ter(["a"] * 9, [["b"], []]) == smallest_ter([], [["b"]]) == 1
 
 
 def test_ter_equals_pyter_where_it_is_installed() -> None:

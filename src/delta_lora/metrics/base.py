@@ -1,6 +1,6 @@
 """What the metric suites share: the ``evaluate`` interface, resampling, and checks of their input."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -61,7 +61,7 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
             raise UserError(f"item {number} has no reference; give at least one")
 
 
-class SuiteMetric(evaluate.Metric):
+class SuiteMetric(evaluate.Metric, ABC):
     """An ``evaluate.Metric`` that fetches nothing and keeps its data in memory: processes share no file.
 
     Sub-classes say what they take in ``_info`` and compute in ``_compute``.
@@ -77,12 +77,14 @@ class SuiteMetric(evaluate.Metric):
     @abstractmethod
     def _compute(self, predictions: Any, references: Any, **kwargs: Any) -> Scores: ...
 
-    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> Scores | None:
+    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> Scores:
         """The suite's scores, keyed by the tables' column names and in their units.
+
+        Empty on all but the first process, where several share one metric (``num_process``).
 
         Raises:
             UserError: the numbers of predictions and references differ, or there are none.
         """
         if predictions is not None and references is not None:
             check_items(predictions, references)
-        return super().compute(predictions=predictions, references=references, **kwargs)
+        return super().compute(predictions=predictions, references=references, **kwargs) or {}

@@ -1,9 +1,21 @@
 """Translation edit rate exactly as the package ``pyter`` computes it, batched: GenerationEval's TER."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def smallest_ter(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The smallest :func:`ter` of ``hypothesis`` to one of ``references``; 1 for a reference without a token."""
+    bounds = [_least_edits(hypothesis, reference) / len(reference) if reference else 1.0 for reference in references]
+    smallest = float("inf")
+    for bound, reference in sorted(zip(bounds, references, strict=True), key=lambda pair: pair[0]):
+        if bound >= smallest:
+            break
+        smallest = min(smallest, ter(hypothesis, reference) if reference else 1.0)
+    return smallest
 
 
 def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
@@ -14,34 +26,29 @@ def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
     that lowers the Levenshtein distance most (of equals, the one whose word sequence sorts last), until none
     lowers it. ``pyter`` measures one candidate after another; here one table is filled for all of them at once.
     """
-    target = list(reference)
-    words = list(hypothesis)
-    numbers = {word: number for number, word in enumerate(sorted({*words, *target}))}
-    target_numbers = np.array([numbers[word] for word in target])
-    current = np.array([numbers[word] for word in words], dtype=target_numbers.dtype)
-    distance = int(_distances(current[np.newaxis], target_numbers)[0])
-    # No order of the same words can come nearer than this, so that most searches for a shift can be left out.
-    least = max(len(words), len(target)) - _common(current, target_numbers)
+    numbers = {word: number for number, word in enumerate(sorted({*hypothesis, *reference}))}
+    target = np.array([numbers[word] for word in reference], dtype=np.int64)
+    words = np.array([numbers[word] for word in hypothesis], dtype=np.int64)
+    distance = int(_distances(words[np.newaxis], target)[0])
+    least = _least_edits(hypothesis, reference)
     shifts = 0
     while distance > least:
-        orders = _shift_orders(current, target_numbers)
-        if not len(orders):
-            break
-        candidates = current[orders]
-        distances = _distances(candidates, target_numbers)
-        best = int(distances.min())
-        if best >= distance:
+        candidates = words[_shift_orders(words, target)]
+        distances = _distances(candidates, target)
+        best = int(distances.min(initial=distance))
+        if best == distance:
             break
         distance = best
         # Numbers keep the words' order, so that they decide between equals as the words do.
-        current = np.array(max(candidates[distances == best].tolist()), dtype=target_numbers.dtype)
+        words = np.array(max(candidates[distances == best].tolist()), dtype=np.int64)
         shifts += 1
-    return (shifts + distance) / len(target)
+    return (shifts + distance) / len(reference)
 
 
-def _common(words: NDArray[np.int64], target: NDArray[np.int64]) -> int:
-    size = int(max(words.max(initial=-1), target.max())) + 1
-    return int(np.minimum(np.bincount(words, minlength=size), np.bincount(target, minlength=size)).sum())
+def _least_edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
+    """No order of the hypothesis's words comes nearer to the reference than this."""
+    common = sum((Counter(hypothesis) & Counter(reference)).values())
+    return max(len(hypothesis), len(reference)) - common
 
 
 def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:

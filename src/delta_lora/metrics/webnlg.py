@@ -19,7 +19,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics.base import Scores, SuiteMetric, check_items, check_references, select
 from delta_lora.metrics.meteor import Meteor, meteor
 from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
-from delta_lora.metrics.ter import ter
+from delta_lora.metrics.ter import smallest_ter
 
 _DESCRIPTION = """BLEU (multi-bleu-detok, × 100), METEOR 1.5 and TER (0 to 1) of the WebNLG Challenge 2017, for the
 entries of seen categories (S), of unseen ones (U) and for all (A)."""
@@ -85,7 +85,7 @@ class WebNLGResampler:
         with Meteor() as java:
             word_hypotheses = [_words.tokenize(text) for text in hypotheses]
             word_refs = [[_words.tokenize(text) for text in item] for item in refs]
-            self._ter = np.array([_best_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)])
+            self._ter = np.array([smallest_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)])
             self._bleu = np.stack([_bleu_statistics(h, item) for h, item in zip(hypotheses, refs, strict=True)])
             self._meteor = java.statistics(
                 [" ".join(words) for words in word_hypotheses],
@@ -129,10 +129,6 @@ class WebNLGMetric(SuiteMetric):
 def _normalize(text: str) -> str:
     """``gpt2_decode.py --tokenize --lower`` of microsoft/LoRA."""
     return " ".join(" ".join(re.split(r"(\W)", text.lower())).split())
-
-
-def _best_ter(hypothesis: list[str], references: list[list[str]]) -> float:
-    return min(ter(hypothesis, reference) if reference else 1.0 for reference in references)
 
 
 def _bleu_statistics(hypothesis: str, references: list[str]) -> NDArray[np.float64]:
