@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -59,6 +60,15 @@ def test_rouge_resampler_agrees_with_rouge_score() -> None:
 def test_metric_writes_no_file(tmp_path: Path) -> None:
     XSumMetric(cache_dir=str(tmp_path)).compute(predictions=["a"], references=["a"])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_metrics_load_from_their_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``evaluate.load("…/xsum.py")`` finds the metric, and fetches nothing: any connection would fail here."""
+    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", None)
+    folder = Path(glue.__file__).parent
+    assert type(evaluate.load(str(folder / "xsum.py"))).__name__ == "XSumMetric"
+    assert type(evaluate.load(str(folder / "glue.py"), "cola")).__name__ == "GlueMetric"
 
 
 @pytest.mark.parametrize("task", [task for task in glue.TASKS if task not in ("cola", "stsb")])
