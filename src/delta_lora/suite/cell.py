@@ -23,8 +23,9 @@ from delta_lora.models.load import load_model, load_tokenizer
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
 from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.selection import BestEpoch
 from delta_lora.suite.tracking import Tracker
-from delta_lora.suite.training import BestEpoch, train
+from delta_lora.suite.training import train
 from delta_lora.tasks.base import Item
 
 log = logging.getLogger(__name__)

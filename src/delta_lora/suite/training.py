@@ -1,12 +1,10 @@
 """The one trainer: ``transformers.Trainer`` with the paper's settings and an order of data that survives a resume."""
 
-import json
 import logging
 import resource
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,15 @@ from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from delta_lora.suite.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.config import Cell
-from delta_lora.suite.records import intact, write_text
-from delta_lora.tasks.base import Item, sha256_of
+from delta_lora.suite.selection import BestEpoch
 
-SEAL = "seal.json"
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +100,7 @@ def train(
     examples: list[dict[str, Any]],
     callbacks: list[TrainerCallback],
     folder: Path,
-    evaluation: "BestEpoch | None" = None,
+    evaluation: BestEpoch | None = None,
 ) -> dict[str, Any]:
     """Train, from the last checkpoint where there is one.
 
@@ -160,103 +155,6 @@ def train(
         "final_loss": losses[-1] if losses else result.training_loss,
         "log_history": trainer.state.log_history,
     }
-
-
-class Seal(TrainerCallback):
-    """Closes every checkpoint with the SHA-256 of its files; one that was cut off has no seal, or a broken one."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seal the checkpoint that was just written."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
-        digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-        write_text(folder / SEAL, json.dumps(digests))
-
-
-def last_intact_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose seal holds; newer ones that were cut off or damaged are reported and set aside."""
-    checkpoints = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*") if path.is_dir()}
-    for step in sorted(checkpoints, reverse=True):
-        path = checkpoints[step]
-        try:
-            digests = json.loads((path / SEAL).read_text(encoding="utf-8"))
-            if all(intact(path / name, digest) for name, digest in digests.items()):
-                return path
-        except (OSError, ValueError, AttributeError):
-            pass
-        log.warning("%s is incomplete or damaged: set aside, the run goes on from before it", path)
-        path.rename(path.with_name(f"damaged-{time.time_ns()}-{path.name}"))
-    return None
-
-
-class BestEpoch(TrainerCallback):
-    """Scores the model after every epoch and keeps the best one's predictions and adapter (LoRA's convention for GLUE).
-
-    Args:
-        cell: the run; ``task.metrics[0]`` decides.
-        items: the scored items.
-        encoded: the same, tokenized.
-        folder: where the best epoch so far lies; it survives an interruption.
-    """
-
-    trainer: "SuiteTrainer"
-
-    def __init__(self, cell: Cell, items: Sequence[Item], encoded: list[dict[str, Any]], folder: Path) -> None:
-        self.cell = cell
-        self.items = items
-        self.encoded = encoded
-        self.folder = folder
-
-    def epochs(self) -> dict[str, dict[str, float]]:
-        """The metrics of every epoch that was scored, by epoch."""
-        path = self.folder / "epochs.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def best(self) -> dict[str, Any]:
-        """``{"epoch", "metrics", "predictions"}`` of the best epoch so far (the first of equals)."""
-        return json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Score an epoch whose checkpoint was written but whose scores were not, before the interruption."""
-        if state.global_step > 0 and state.epoch == round(state.epoch or 0):
-            self.on_epoch_end(args, state, control)
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Predict, score, and keep what is better than every epoch before."""
-        epochs, epoch, first = self.epochs(), str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
-        if epoch in epochs:
-            return
-        predictions = self.predict()
-        metrics = self.cell.task.score(self.items, predictions)
-        self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
-        if all(metrics[first] > earlier[first] for earlier in epochs.values()):
-            shutil.rmtree(self.folder / "adapter", ignore_errors=True)
-            self.cell.method.export(self.folder / "adapter")
-            found = {"epoch": int(epoch), "metrics": metrics, "predictions": predictions}
-            write_text(self.folder / "best.json", json.dumps(found))
-        write_text(self.folder / "epochs.json", json.dumps({**epochs, epoch: metrics}))
-
-    def predict(self) -> list[str]:
-        """The class, or the number, that the model gives each item; batches of similar length."""
-        model: Any = self.trainer.model
-        training = model.training
-        model.eval()
-        order = sorted(range(len(self.encoded)), key=lambda i: (len(self.encoded[i]["input_ids"]), i))
-        size = self.cell.config.task.evaluation_batch_size
-        outputs: dict[int, str] = {}
-        with torch.inference_mode(), self.trainer.autocast_smart_context_manager():
-            for start in range(0, len(order), size):
-                batch = order[start : start + size]
-                collated: Any = self.trainer.data_collator([self.encoded[i] for i in batch])
-                logits = model(**collated.to(model.device)).logits.float().cpu()
-                values = logits.squeeze(-1) if logits.shape[-1] == 1 else logits.argmax(-1)
-                outputs |= {i: repr(value) for i, value in zip(batch, values.tolist(), strict=True)}
-        model.train(training)
-        return [outputs[i] for i in range(len(self.encoded))]
 
 
 def training_arguments(cell: Cell, folder: Path) -> TrainingArguments:

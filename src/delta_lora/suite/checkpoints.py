@@ -1,0 +1,42 @@
+"""Checkpoints that can be trusted: each is closed with checksums, and only whole ones are resumed from."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from delta_lora.suite.records import intact, write_text
+from delta_lora.tasks.base import sha256_of
+
+SEAL = "seal.json"
+log = logging.getLogger(__name__)
+
+
+class Seal(TrainerCallback):
+    """Closes every checkpoint with the SHA-256 of its files; one that was cut off has no seal, or a broken one."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Seal the checkpoint that was just written."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
+        digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+        write_text(folder / SEAL, json.dumps(digests))
+
+
+def last_intact_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose seal holds; newer ones that were cut off or damaged are reported and set aside."""
+    checkpoints = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*") if path.is_dir()}
+    for step in sorted(checkpoints, reverse=True):
+        path = checkpoints[step]
+        try:
+            digests = json.loads((path / SEAL).read_text(encoding="utf-8"))
+            if all(intact(path / name, digest) for name, digest in digests.items()):
+                return path
+        except (OSError, ValueError, AttributeError):
+            pass
+        log.warning("%s is incomplete or damaged: set aside, the run goes on from before it", path)
+        path.rename(path.with_name(f"damaged-{time.time_ns()}-{path.name}"))
+    return None
