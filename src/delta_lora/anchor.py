@@ -62,10 +62,10 @@ class Fold:
         # On the CPU: training no longer needs them, and device memory stays what plain LoRA takes.
         self.a, self.b = a.detach().cpu(), b.detach().cpu()
         self.lost: list[tuple[Tensor, Tensor]] = []
-        self.fingerprints = (fingerprint(layer.weight), 0)
+        before = fingerprint(layer.weight)
         if not folded:
             self._fold()
-        self.fingerprints = (self.fingerprints[0], fingerprint(layer.weight))
+        self.fingerprints = (before, fingerprint(layer.weight))
         self.live = LiveBranch(layer, ratio)
 
     @torch.no_grad()
@@ -73,12 +73,11 @@ class Fold:
         weight = self.layer.weight
         left, right = _oriented(self.layer, self.a, self.b)
         for start, stop in _row_chunks(weight):
-            rows, part = weight[start:stop], left[start:stop]
-            moved = add_product(rows, part, right, -self.factor)
-            back = add_product(moved, part, right, self.factor)
-            where = (_bits(back) != _bits(rows)).flatten().nonzero().squeeze(1)
-            index = where + start * weight.shape[1]
-            self.lost.append((index.cpu(), rows.flatten()[where].cpu()))
+            rows, product = weight[start:stop], left[start:stop] @ right
+            moved = _add(rows, product, -self.factor)
+            back = _add(moved, product, self.factor)
+            index = (_bits(back) != _bits(rows)).flatten().nonzero().squeeze(1)
+            self.lost.append((index.to("cpu", torch.int32), rows.flatten()[index].cpu()))
             rows.copy_(moved)
 
     @torch.no_grad()
@@ -87,9 +86,10 @@ class Fold:
         weight = self.layer.weight
         left, right = _oriented(self.layer, self.a, self.b)
         for start, stop in _row_chunks(weight):
-            weight[start:stop].copy_(add_product(weight[start:stop], left[start:stop], right, self.factor))
-        for index, values in self.lost:
-            weight.put_(index.to(weight.device), values.to(weight.device))
+            rows = weight[start:stop]
+            rows.copy_(_add(rows, left[start:stop] @ right, self.factor))
+        for (start, stop), (index, values) in zip(_row_chunks(weight), self.lost, strict=False):
+            weight[start:stop].put_(index.to(weight.device, torch.int64), values.to(weight.device))
         self.live.remove()
 
 
@@ -164,23 +164,23 @@ def _delta_weight_with_anchor(self: Any, adapter: str) -> Tensor:
         self.lora_A[adapter], self.lora_B[adapter] = down, up
 
 
-def add_product(rows: Tensor, left: Tensor, right: Tensor, factor: float) -> Tensor:
-    """rows + factor · left @ right, rounded once to the dtype of ``rows``: (n, m) + (n, r) @ (r, m)."""
-    return torch.add(rows, left @ right, alpha=factor).to(rows.dtype)
-
-
 def shift(layer: AdaptedLayer, a: Tensor, b: Tensor, factor: float) -> None:
     """W ← W + factor · b a, in place and rounded once."""
     left, right = _oriented(layer, a, b)
     with torch.no_grad():
         for start, stop in _row_chunks(layer.weight):
             rows = layer.weight[start:stop]
-            rows.copy_(add_product(rows, left[start:stop], right, factor))
+            rows.copy_(_add(rows, left[start:stop] @ right, factor))
 
 
 def fingerprint(weight: Tensor) -> int:
     """The wrapped sum of a weight's bit patterns: the same on every device, different after any change."""
     return int(_bits(weight).sum(dtype=torch.int64))
+
+
+def _add(rows: Tensor, product: Tensor, factor: float) -> Tensor:
+    """rows + factor · product, rounded once to the dtype of ``rows``."""
+    return torch.add(rows, product, alpha=factor).to(rows.dtype)
 
 
 def _bits(values: Tensor) -> Tensor:

@@ -190,7 +190,9 @@ class DeltaLora:
             ]
             self._place([(entry["A"], entry["B"]) for entry in entries], moved)
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
-                if isinstance(form, Literal):
+                if isinstance(form, Fold) and done:
+                    form.fingerprints = tuple(entry["base"])
+                elif isinstance(form, Literal):
                     form.before = entry["base"][0]
                     (form.adopt if done else form.resume)(entry["A_now"], entry["B_now"])
         self.steps = state["steps"]
