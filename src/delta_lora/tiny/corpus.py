@@ -26,16 +26,18 @@ from delta_lora.tiny.lexicon import (
     place_names,
 )
 
-CORPUS_VERSION = 1  # part of what names a pretrained model: raise it when the documents change
+CORPUS_VERSION = 2  # part of what names a pretrained model: raise it when the documents change
 
 _PLACES = place_names()
-_NOTATIONS = [  # before the record, between key and value, between pairs
-    ("", " = ", " ; "),
-    ("", " -> ", " / "),
-    ("[", ": ", ", "),
-    ("", "=", " | "),
-    ("", " : ", "\n"),
-    ("data ", " is ", " ; "),
+_NOTATIONS = [  # before the record, between key and value, between pairs, between words
+    ("", " = ", " ; ", " "),
+    ("", " -> ", " / ", " "),
+    ("[", ": ", ", ", " "),
+    ("", "=", " | ", " "),
+    ("", " : ", "\n", " "),
+    ("data ", " is ", " ; ", " "),
+    ("", ": ", " ; ", "_"),
+    ("", " = ", " | ", "_"),
 ]
 _BEFORE_TEXT = [" => ", "\n", "] ", " # ", " text "]
 # What a kind of thing has: attribute → what a record shows of it, and verb phrases that tell it.
@@ -172,8 +174,9 @@ def describe(rng: random.Random) -> tuple[dict[str, str], str]:
 
 
 def _notation(record: dict[str, str], rng: random.Random, after: str = "") -> str:
-    before, joiner, separator = rng.choice(_NOTATIONS)
-    return before + separator.join(f"{key}{joiner}{value}" for key, value in record.items()) + after
+    before, joiner, separator, space = rng.choice(_NOTATIONS)
+    pairs = [f"{key}{joiner}{value.replace(' ', space)}" for key, value in record.items()]
+    return before + separator.join(pairs) + after
 
 
 def _list_twice(rng: random.Random, end: str) -> str:

@@ -23,8 +23,8 @@ Record = dict[str, str]
 
 _PRICES = {
     "cheap": ("cheap", "(cheap|low) prices"),
-    "moderate": ("moderately priced", "(moderate|average) prices"),
-    "high": ("expensive", "high prices"),
+    "moderate": ("moderately priced", "(moderate|average|reasonable) prices"),
+    "high": ("expensive", "(high|expensive) prices"),
     "less than £20": ("cheap", "prices (of|) less than £20"),
     "£20-25": ("moderately priced", "(a price range of £20-25|prices between £20 and £25)"),
     "more than £30": ("expensive", "prices (of more than|above|over) £30"),
@@ -45,6 +45,7 @@ _FAMILY = {
     "yes": "(family friendly|child friendly|good for families)",
     "no": "(not family friendly|not for children|for adults only)",
 }
+_SUBJECT = "(it|it|this place|the venue)"
 _VALUES = {
     "eatType": ["pub", "restaurant", "coffee shop"],
     "food": CUISINES,
@@ -143,10 +144,13 @@ def _text(record: Record, rng: random.Random) -> str:
     serving = f" (serving|that serves|offering) {food} food" if food else ""
     values = {"name": name, "what": what, "a_what": article(what)}
     where = _where(told) if rng.random() < 0.7 else ""
-    plans = [f"{{name}} is {{a_what}}{serving} {where}", f"there is {{a_what}} called {{name}}{serving} {where}"]
+    plans = [
+        f"{{name}} is {{a_what}}{serving} {where}",
+        f"there is {{a_what}} (called|named) {{name}}{serving} {where}",
+    ]
     if where:
         plans += [
-            f"{where}, (there is|you can find|you will find) {{a_what}} called {{name}}{serving}",
+            f"{where}, (there is|you can find|you will find) {{a_what}} (called|named) {{name}}{serving}",
             f"{{name}} is {{a_what}} {where}{serving}",
             f"(located|situated) {where}, {{name}} is {{a_what}}{serving}",
         ]
@@ -176,11 +180,11 @@ def _further(told: Record, rng: random.Random) -> list[str]:
     states = [state for state in (family, where) if state]
     rng.shuffle(states)
     if has and states and rng.random() < 0.4:
-        merged = expand(f"it (is {join(states)} and has|has {join(has)} and is)", rng)
+        merged = expand(f"{_SUBJECT} (is {join(states)} and has|has {join(has)} and is)", rng)
         return [f"{merged} {join(has) if merged.endswith('has') else join(states)}"]
-    sentences = [f"it has {join(has)}"] if has else []
+    sentences = [expand(f"{_SUBJECT} (has|offers|comes with)", rng) + f" {join(has)}"] if has else []
     if states:
-        sentences.insert(rng.randint(0, len(sentences)), f"it is {join(states)}")
+        sentences.insert(rng.randint(0, len(sentences)), expand(_SUBJECT, rng) + f" is {join(states)}")
     return sentences
 
 

@@ -1,9 +1,9 @@
 """A start for GPT-2's weights that can already copy, so that a pretraining of one minute has something to build on.
 
 Copying a name from the context takes two attention layers: a head that looks one token back, and heads in the next
-layer that look for an earlier occurrence of the current token and bring what followed it (an induction circuit, Olsson et al.
-2022, arXiv 2209.11895). Real pretraining finds it after billions of tokens; here there is half a million. Like mimetic
-initialisation (Trockman and Kolter 2023, arXiv 2305.09828), this writes the structure that training would find
+layer that look for an earlier occurrence of the current token and bring what followed it (an induction circuit, Olsson
+et al. 2022, arXiv 2209.11895). Real pretraining finds it after billions of tokens; here there is half a million. Like
+mimetic initialisation (Trockman and Kolter 2023, arXiv 2305.09828), this writes the structure that training would find
 into the initial weights. Every weight is trained from there on.
 """
 
@@ -48,7 +48,7 @@ def write_induction_circuit(model: GPT2LMHeadModel) -> None:
         seen, written = _orthonormal(width, head, blank=head), _orthonormal(width, head)
 
         first, second = (block.attn for block in cast(list[GPT2Block], [body.h[0], body.h[1]]))
-        # Conv1D: weight (in, out), its output is [queries, keys, values]
+        # c_attn is a Conv1D: weight (in, out), and its output is [queries, keys, values]
         queries, keys, values = first.c_attn.weight.split(width, dim=1)
         queries[:, :head] = 0
         keys[:, :head] = 0
