@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -31,7 +32,7 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
 
     def build(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose("train", [*overrides, f"results_dir={tmp_path / 'results'}", "logger=none"])
+            return compose("train", [f"results_dir={tmp_path / 'results'}", "logger=none", *overrides])
 
     return build
 
@@ -61,3 +62,47 @@ def gpt2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **size)
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
+
+
+SHORT = [
+    "scale=tiny",
+    "task.max_train_examples=96",
+    "task.max_test_examples=6",
+    "task.train.batch_size=8",
+    "task.train.epochs=2",
+    "task.train.learning_rate=0.02",
+    "task.train.warmup_steps=2",
+    "task.train.save_steps=5",
+    "task.train.logging_steps=4",
+    "task.delta_lora.start_steps=3",
+    "task.decode.beam_size=2",
+    "task.decode.max_new_tokens=8",
+]
+
+
+@pytest.fixture
+def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean sentence BLEU instead of all five metrics, whose two Java programs take longer than these runs do."""
+    import sacrebleu
+
+    from delta_lora.tasks.e2e import E2E
+
+    class Bleu:
+        def __init__(self, lines: list[dict[str, Any]]) -> None:
+            self.scores = [
+                sacrebleu.sentence_bleu(line["prediction"], line["references"], lowercase=True).score for line in lines
+            ]
+            self.size = len(lines)
+
+        def score(self, indices: Any = None) -> dict[str, float]:
+            chosen = self.scores if indices is None else [self.scores[i] for i in indices]
+            return {"BLEU": sum(chosen) / len(chosen)}
+
+    if "all_metrics" not in request.keywords:
+        monkeypatch.setattr(E2E, "resampler", lambda self, lines: Bleu(lines))
+
+
+@pytest.fixture
+def short(composed: Callable[..., DictConfig], gpt2_checkpoint: Path) -> Callable[..., DictConfig]:
+    """A run of 24 steps on a small GPT-2 with random weights."""
+    return lambda *extra: composed(*SHORT, f"model.path={gpt2_checkpoint}", "model.hidden_size=32", *extra)

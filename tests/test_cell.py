@@ -11,43 +11,8 @@ from transformers import TrainerCallback
 from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell
 from delta_lora.suite.records import Run, read_jsonl, run_folder
-from delta_lora.tasks.base import Item
-from delta_lora.tasks.e2e import E2E
 
-SHORT = [
-    "scale=tiny",
-    "task.max_train_examples=96",
-    "task.max_test_examples=6",
-    "task.train.batch_size=8",
-    "task.train.epochs=2",
-    "task.train.warmup_steps=2",
-    "task.train.save_steps=5",
-    "task.train.logging_steps=4",
-    "task.delta_lora.start_steps=3",
-    "task.decode.beam_size=2",
-    "task.decode.max_new_tokens=8",
-]
-
-
-@pytest.fixture(autouse=True)
-def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BLEU alone instead of all five metrics, whose two Java programs take longer than these runs do."""
-    import sacrebleu
-
-    def bleu(self: E2E, items: list[Item], predictions: list[str]) -> dict[str, float]:
-        width = max(len(item.references) for item in items)
-        columns = [[(item.references * width)[i] for item in items] for i in range(width)]
-        return {"BLEU": sacrebleu.corpus_bleu(predictions, columns, lowercase=True).score}
-
-    if "all_metrics" not in request.keywords:
-        monkeypatch.setattr(E2E, "score", bleu)
-
-
-@pytest.fixture
-def short(composed: Callable[..., DictConfig], gpt2_checkpoint: Path) -> Callable[..., DictConfig]:
-    """A run of 24 steps on a small GPT-2 with random weights."""
-    return lambda *extra: composed(*SHORT, f"model.path={gpt2_checkpoint}", "model.hidden_size=32", *extra)
-
+pytestmark = pytest.mark.usefixtures("quick_scores")
 
 METHODS = [
     "full",

@@ -86,6 +86,21 @@ def test_equal_inputs_are_decoded_once(
     assert seen == [1]
 
 
+def test_the_cache_is_used_though_the_trainer_switched_it_off(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    widths: list[int] = []
+    forward = model.forward
+    monkeypatch.setattr(model.config, "use_cache", False)
+    monkeypatch.setattr(
+        model, "forward", lambda input_ids, **kw: (widths.append(input_ids.shape[1]), forward(input_ids, **kw))[1]
+    )
+    decode(model, tokenizer, ["a pub near Café Adriatic"], settings(), "causal", 256)
+    assert widths[0] > 1
+    assert set(widths[1:]) == {1}
+
+
 def test_a_prompt_without_room_to_generate_is_an_error(
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:

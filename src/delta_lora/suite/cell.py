@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer
+from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
 from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
@@ -65,7 +66,7 @@ def execute(cell: Cell, folder: Path) -> Run:
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     counts = cell.method.counts()
 
-    tracker = Tracker(cell, folder)
+    tracker = Tracker(cell)
     callbacks = [*cell.method.callbacks(), tracker]
     checkpoints = folder / "checkpoints"
     if cell.spec.kind == "classification":
@@ -81,12 +82,10 @@ def execute(cell: Cell, folder: Path) -> Run:
         cell.method.export(folder / "adapter")
         predictions = decode_items(cell, tokenizer, items, training)
     write_jsonl(folder / "log.jsonl", training.pop("log_history"))
-    rows = [
-        {"id": item.id, "input": item.input, "prediction": text, "references": item.references, **item.extra}
-        for item, text in zip(items, predictions, strict=True)
-    ]
-    write_jsonl(folder / "predictions.jsonl", rows)
-    metrics = cell.task.score(items, predictions)
+    lines = cell.task.lines(items, predictions)
+    write_jsonl(folder / "predictions.jsonl", lines)
+    resampler = cell.task.resampler(lines)
+    metrics = cell.task.columns_of(resampler.score())
 
     training["wall_seconds"] = round(time.time() - started, 2)
     record: dict[str, Any] = {
@@ -99,8 +98,9 @@ def execute(cell: Cell, folder: Path) -> Run:
     }
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     tracker.finish({**metrics, **vars(counts)})
-    shutil.move(folder / "wandb", cell.results_dir / "wandb" / cell.key) if (folder / "wandb").is_dir() else None
     run = write_record(folder, record)
+    # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
+    PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
     print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
     return run
 

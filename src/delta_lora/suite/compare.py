@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from hydra.utils import get_class
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.metrics import E2EResampler, GlueResampler, Resampler, WebNLGResampler, XSumResampler
+from delta_lora.metrics import Resampler
 from delta_lora.suite.records import Run, write_text
 from delta_lora.tasks.base import sha256_of
 
@@ -136,23 +138,11 @@ def resampler_of(run: Run) -> Resampler:
     Raises:
         UserError: the predictions cannot be read as the task's.
     """
-    name = run.config["task"]["name"]
+    config = DictConfig(run.config["task"])
     try:
-        lines = run.predictions()
-        predictions = [line["prediction"] for line in lines]
-        references = [line["references"] for line in lines]
-        if name.startswith("glue/"):
-            labels = [float(label) for (label,) in references]
-            return GlueResampler(name.removeprefix("glue/"), [float(label) for label in predictions], labels)
-        if name == "xsum":
-            return XSumResampler(predictions, [reference for (reference,) in references])
-        if name == "webnlg":
-            return WebNLGResampler(predictions, references, [line["seen"] for line in lines])
-        if name == "e2e":
-            return E2EResampler(predictions, references)
+        return get_class(config["_target_"])(config, None, run.path).resampler(run.predictions())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of {name} ({error}); delete the "
+            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of {config.name} ({error}); delete the "
             "run's folder and run its cell again"
         ) from error
-    raise UserError(f"task {name} has no resampler: its claims cannot be checked")

@@ -116,6 +116,7 @@ def generate(
         min_length=0,
         no_repeat_ngram_size=0,  # ours is in the processors
         do_sample=False,
+        use_cache=True,  # the Trainer has switched it off in the model's configuration
         early_stopping=False,
         pad_token_id=pad,
         eos_token_id=tokenizer.eos_token_id,

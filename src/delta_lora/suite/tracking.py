@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -19,11 +18,11 @@ class Tracker(TrainerCallback):
     """Sends a run to W&B where the configuration asks for it; after its first failure it only warns.
 
     Args:
-        cell: the run; ``logger.mode`` auto means online where a key is known, else offline.
-        folder: where offline data are written (``<folder>/wandb``).
+        cell: the run; ``logger.mode`` auto means online where a key is known, else offline. Offline data go to
+            ``<results>/wandb``: ``wandb sync results/wandb/offline-run-*`` uploads them later.
     """
 
-    def __init__(self, cell: Cell, folder: Path) -> None:
+    def __init__(self, cell: Cell) -> None:
         self.run: Any = None
         config = cell.config
         if config.logger.name == "none":
@@ -44,7 +43,7 @@ class Tracker(TrainerCallback):
                 id=cell.key,
                 resume="allow" if mode == "online" else None,
                 mode=mode,
-                dir=folder,
+                dir=cell.results_dir,
                 config=OmegaConf.to_container(config),  # type: ignore[arg-type]
                 settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
             )

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
+from delta_lora.metrics.base import Resampler
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,27 @@ class Task(ABC):
         """The test inputs, in the official order."""
 
     @abstractmethod
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        """The task's metric suite over predictions, as ``predictions.jsonl`` holds them (:meth:`lines`)."""
+
+    @staticmethod
+    def lines(items: Sequence[Item], predictions: Sequence[str]) -> list[dict[str, Any]]:
+        """One object per test item: ``id``, ``input``, ``prediction``, ``references`` and what else is known of it."""
+        return [
+            {"id": item.id, "input": item.input, "prediction": text, "references": item.references, **item.extra}
+            for item, text in zip(items, predictions, strict=True)
+        ]
+
     def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
         """The table's metrics, by column name and in the table's units."""
+        return self.columns_of(self.resampler(self.lines(items, predictions)).score())
 
-    def columns_of(self, scores: Mapping[str, float] | None) -> dict[str, float]:
-        """Of a metric suite's scores, those that the task's configuration lists."""
-        assert scores is not None, "evaluate computes on the main process only"
-        return {name: float(scores[name]) for name in self.config.metrics}
+    def columns_of(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Of a metric suite's scores, those that the task's configuration lists.
+
+        A part of the test set without items (WebNLG's unseen categories under ``max_test_examples``) has none.
+        """
+        return {name: float(scores[name]) for name in self.config.metrics if name in scores}
 
     def model_settings(self) -> dict[str, Any]:
         """Fields of the model's Transformers configuration that the task sets (its number of labels)."""

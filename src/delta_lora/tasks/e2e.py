@@ -2,10 +2,12 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.metrics import E2EResampler, Resampler
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.files import check_local, download
 from delta_lora.tasks.generation import GenerationTask
@@ -56,11 +58,8 @@ class E2E(GenerationTask):
             references.setdefault(mr, []).append(ref)
         return [Item(i, linearize(mr), refs) for i, (mr, refs) in enumerate(references.items())]
 
-    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
-        from delta_lora.metrics.e2e import E2EMetric
-
-        scores = E2EMetric().compute(predictions=list(predictions), references=[item.references for item in items])
-        return self.columns_of(scores)
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        return E2EResampler([line["prediction"] for line in lines], [line["references"] for line in lines])
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """GLUE: eight tasks of understanding, scored on their validation sets (Wang et al. 2019; the paper's Table 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
+from delta_lora.metrics import GlueResampler, Resampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, checked_limit, limit
 
@@ -111,13 +112,8 @@ class Glue(Task):
             return {"num_labels": 1, "problem_type": "regression"}
         return {"num_labels": len(self.config.labels), "problem_type": "single_label_classification"}
 
-    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
-        from delta_lora.metrics.glue import GlueMetric
-
-        matched = [item.extra["split"] == "validation_matched" for item in items]
-        scores = GlueMetric(self.config.name.removeprefix("glue/")).compute(
-            predictions=[float(value) for value in predictions],
-            references=[float(item.references[0]) for item in items],
-            **({"matched": matched} if self.config.name == "glue/mnli" else {}),
-        )
-        return self.columns_of(scores)
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        name = self.config.name.removeprefix("glue/")
+        labels = [float(label) for line in lines for label in line["references"]]
+        matched = [line["split"] == "validation_matched" for line in lines] if name == "mnli" else None
+        return GlueResampler(name, [float(line["prediction"]) for line in lines], labels, matched)

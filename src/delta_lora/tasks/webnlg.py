@@ -4,11 +4,13 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.metrics import Resampler, WebNLGResampler
 from delta_lora.tasks.base import Item, sha256_of
 from delta_lora.tasks.generation import GenerationTask
 
@@ -60,15 +62,10 @@ class WebNLG(GenerationTask):
             for i, (category, triples, texts) in enumerate(read_entries(folder / TEST))
         ]
 
-    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
-        from delta_lora.metrics.webnlg import WebNLGMetric
-
-        scores = WebNLGMetric().compute(
-            predictions=list(predictions),
-            references=[item.references for item in items],
-            seen=[item.extra["seen"] for item in items],
-        )
-        return self.columns_of(scores)
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        predictions = [line["prediction"] for line in lines]
+        references = [line["references"] for line in lines]
+        return WebNLGResampler(predictions, references, [line["seen"] for line in lines])
 
 
 def data_files(folder: Path) -> dict[str, list[Path]]:

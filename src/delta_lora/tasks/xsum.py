@@ -1,8 +1,10 @@
 """XSum: news articles to one-sentence summaries (Narayan et al. 2018; the paper's Table 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from delta_lora.metrics import Resampler, XSumResampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
@@ -48,9 +50,7 @@ class XSum(GenerationTask):
             for i, row in enumerate(table.itertuples(index=False))
         ]
 
-    def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
-        from delta_lora.metrics.xsum import XSumMetric
-
-        references = [item.references[0] for item in items]
-        scores = XSumMetric().compute(predictions=list(predictions), references=references)
-        return self.columns_of(scores)
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        return XSumResampler(
+            [line["prediction"] for line in lines], [text for line in lines for text in line["references"]]
+        )
