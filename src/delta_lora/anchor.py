@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from delta_lora.layers import AdaptedLayer, add_hook
 
-CHUNK = 2**22  # elements of W handled at once, so that a fold's float64 temporaries stay below 150 MB
+# Elements of W handled at once: a fold's float64 temporaries stay below 150 MB on a GPU, where they are gone before
+# the next activations come, and in the cache of a CPU.
+CHUNK, CHUNK_CPU = 2**22, 2**16
 
 
 class LiveBranch:
@@ -175,7 +177,8 @@ def shift(layer: AdaptedLayer, a: Tensor, b: Tensor, factor: float) -> None:
 
 def fingerprint(weight: Tensor) -> int:
     """The wrapped sum of a weight's bit patterns: the same on every device, different after any change."""
-    return int(_bits(weight).sum(dtype=torch.int64))
+    sums = [_bits(weight[start:stop]).sum(dtype=torch.int64) for start, stop in _row_chunks(weight)]
+    return int(torch.stack(sums).sum())
 
 
 def _add(rows: Tensor, product: Tensor, factor: float) -> Tensor:
@@ -197,5 +200,5 @@ def _oriented(layer: AdaptedLayer, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor
 
 
 def _row_chunks(weight: Tensor) -> list[tuple[int, int]]:
-    step = max(1, CHUNK // weight.shape[1])
+    step = max(1, (CHUNK_CPU if weight.device.type == "cpu" else CHUNK) // weight.shape[1])
     return [(start, min(start + step, weight.shape[0])) for start in range(0, weight.shape[0], step)]
