@@ -8,14 +8,16 @@ SCALE ?= paper
 SEEDS ?= 1
 # Cells at a time: GPUs at paper scale, cores at tiny scale.
 JOBS ?= $(if $(filter paper,$(SCALE)),1,2)
+DEVICE ?= cpu
+MODEL ?= all
 RUN := .venv/bin/python
 LAUNCH = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
 
-.PHONY: help setup test test-slow lint clean
+.PHONY: help setup test test-slow bench lint clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, PYTHON=python3"
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, DEVICE=cpu|cuda, PYTHON=python3"
 
 setup: .venv/.complete ## a .venv with the pinned packages
 
@@ -36,6 +38,9 @@ test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow
+
+bench: .venv/.complete ## time and memory of every method against PEFT LoRA (DEVICE=cpu|cuda, MODEL=all)
+	$(RUN) scripts/bench.py --device $(DEVICE) --model $(MODEL)
 
 lint: .venv/.complete ## ruff and mypy
 	.venv/bin/ruff format --check .
