@@ -75,8 +75,8 @@ def learned_update_error(
 
 
 def weight(layer: nn.Module) -> Tensor:
-    """The layer's weight in float64."""
-    return layer.get_parameter("weight").detach().double()
+    """The layer's weight as it is now, in float64."""
+    return layer.get_parameter("weight").detach().to(torch.float64, copy=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -50,9 +50,7 @@ def write_adapter(
     updates = _fused(model, {name: (b, a) for name, b, a in deltas})
     tensors = {
         name if name.startswith(PREFIX) else PREFIX + name: tensor
-        for name, tensor in get_peft_model_state_dict(
-            model, adapter_name=adapter, save_embedding_layers=False
-        ).items()
+        for name, tensor in get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False).items()
         if ".lora_A." not in name and ".lora_B." not in name
     }
     for name, (b, a) in updates.items():
@@ -112,9 +110,7 @@ def _fused(model: PeftModel, updates: dict[str, tuple[Tensor, Tensor]]) -> dict[
     for parent, parts in groups.items():
         size = next(iter(parts.values()))[0].shape[0]
         blocks = [
-            torch.nn.functional.pad(
-                b, (0, 0, size * PARTS.index(part), size * (len(PARTS) - 1 - PARTS.index(part)))
-            )
+            torch.nn.functional.pad(b, (0, 0, size * PARTS.index(part), size * (len(PARTS) - 1 - PARTS.index(part))))
             for part, (b, _) in parts.items()
         ]
         joined[parent] = torch.cat(blocks, dim=1), torch.cat([a for _, a in parts.values()])

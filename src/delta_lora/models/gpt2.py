@@ -85,9 +85,7 @@ def split_attention(model: PreTrainedModel) -> PreTrainedModel:
             continue
         if block.is_cross_attention or type(block.c_attn) is not Conv1D:
             what = "cross-attention" if block.is_cross_attention else type(block.c_attn).__name__
-            raise UserError(
-                f"split_attention takes plain self-attention, got {what}; split before adding adapters"
-            )
+            raise UserError(f"split_attention takes plain self-attention, got {what}; split before adding adapters")
         setattr(block, "c_attn", SplitProjection(block.c_attn))  # noqa: B010 (declared as a Conv1D)
     return model
 
