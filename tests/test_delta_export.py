@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from packaging.version import Version
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 from transformers import (
@@ -96,7 +98,13 @@ CASES: dict[str, Case] = {
     "roberta": (
         ROBERTA,
         AutoModelForSequenceClassification,
-        {"target_modules": ["query", "value"], "modules_to_save": ["classifier"], "bias": "lora_only"},
+        {"target_modules": ["query", "value"], "modules_to_save": ["classifier"]},
+        same,
+    ),
+    "roberta-bias": (
+        ROBERTA,
+        AutoModelForSequenceClassification,
+        {"target_modules": ["query"], "modules_to_save": ["classifier"], "bias": "lora_only"},
         same,
     ),
     "bart": (
@@ -134,7 +142,7 @@ CASES: dict[str, Case] = {
 
 def inputs(name: str) -> dict[str, Tensor]:
     tokens = torch.randint(3, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(5))
-    return {"input_ids": tokens, "labels": torch.tensor([0, 2, 1]) if name == "roberta" else tokens}
+    return {"input_ids": tokens, "labels": torch.tensor([0, 2, 1]) if "roberta" in name else tokens}
 
 
 def trained(
@@ -167,6 +175,8 @@ def trained(
 @pytest.mark.parametrize("anchor", ["fold", "branch"])
 @pytest.mark.parametrize("name", CASES)
 def test_exported_and_merged_models_have_the_trained_models_logits(name: str, anchor: str, tmp_path: Path) -> None:
+    if name == "roberta-bias" and Version(peft.__version__) < Version("0.21"):
+        pytest.skip("older PEFT does not save trained biases")
     delta, batch, expected = trained(name, tmp_path, anchor)
     auto = CASES[name][1]
 
