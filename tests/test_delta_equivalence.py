@@ -73,9 +73,7 @@ def train(
 def effective_weights(model: PeftModel) -> dict[str, Tensor]:
     merged = copy.deepcopy(model).merge_and_unload()
     return {
-        name: p.detach()
-        for name, p in merged.named_parameters()
-        if name.endswith(("q_proj.weight", "v_proj.weight"))
+        name: p.detach() for name, p in merged.named_parameters() if name.endswith(("q_proj.weight", "v_proj.weight"))
     }
 
 
@@ -91,9 +89,7 @@ def test_practical_forms_equal_algorithm_1(anchor: str, clip: float | None, accu
     runs = {}
     for literal in (True, False):
         model = with_lora(copy.deepcopy(base))
-        delta = DeltaLora(
-            model, update_ratio=2.0, start_steps=K, literal=literal, anchor="auto" if literal else anchor
-        )
+        delta = DeltaLora(model, update_ratio=2.0, start_steps=K, literal=literal, anchor="auto" if literal else anchor)
         losses = train(model, delta, clip=clip, accumulate=accumulate)
         assert delta.steps == STEPS and delta.anchored
         runs[literal] = losses, effective_weights(model)
@@ -152,9 +148,7 @@ def test_update_ratio_zero_is_lora_bit_for_bit(literal: bool) -> None:
 def test_literal_with_dropout_keeps_dropout_out_of_the_moved_weight() -> None:
     # In evaluation the effective weight must be W_t + s·BA with W_t = W_0 + λs(B_tA_t − B_*A_*).
     model = with_lora(small_gpt2(), dropout=0.3)
-    base = {
-        name: p.detach().clone() for name, p in model.named_parameters() if name.endswith("base_layer.weight")
-    }
+    base = {name: p.detach().clone() for name, p in model.named_parameters() if name.endswith("base_layer.weight")}
     delta = DeltaLora(model, 2.0, K, literal=True)
     train(model, delta, 30)
     for name, b, a in delta.effective_delta():

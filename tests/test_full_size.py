@@ -1,4 +1,4 @@
-"""Full-size models with random weights on the CPU: the paper-scale path, without the paper's knowledge (make test-slow)."""
+"""Full-size models, random weights, on the CPU: the paper-scale path without the paper's knowledge (make test-slow)."""
 
 from collections.abc import Callable
 from pathlib import Path

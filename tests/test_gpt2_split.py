@@ -75,17 +75,13 @@ def test_gpt2_medium_has_the_papers_parameter_counts() -> None:
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"]))
     assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 393_216
     bases = [
-        p
-        for n, p in adapted.named_parameters()
-        if n.endswith(("q_proj.base_layer.weight", "v_proj.base_layer.weight"))
+        p for n, p in adapted.named_parameters() if n.endswith(("q_proj.base_layer.weight", "v_proj.base_layer.weight"))
     ]
     assert sum(p.numel() for p in bases) == 50_331_648
 
 
 def test_wrong_models_are_refused() -> None:
-    config = BertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9
-    )
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9)
     with pytest.raises(UserError, match="needs a GPT-2 model, got BertModel"):
         split_attention(BertModel(config))
     with pytest.raises(UserError, match="cross-attention"):

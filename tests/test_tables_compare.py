@@ -146,7 +146,12 @@ WEBNLG = {"references": ["A pub opened."], "prediction": "A pub closed.", "seen"
 def test_each_task_is_resampled_by_its_own_metrics(tmp_path: Path, pair: tuple[Run, Run]) -> None:
     assert isinstance(resampler_of(pair[0]), GlueResampler)
     write_jsonl(run_folder(tmp_path, "xsum") / "predictions.jsonl", [{"id": 0, **XSUM}])
-    record = {"key": "xsum", "config": {"task": {"name": "xsum", "_target_": "delta_lora.tasks.xsum.XSum"}}, "metrics": {}, "counts": {}}
+    record = {
+        "key": "xsum",
+        "config": {"task": {"name": "xsum", "_target_": "delta_lora.tasks.xsum.XSum"}},
+        "metrics": {},
+        "counts": {},
+    }
     run = write_record(run_folder(tmp_path, "xsum"), {**record, "train": {}, "environment": {}})
     assert resampler_of(run).score() == pytest.approx(
         dict.fromkeys(["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"], 100)

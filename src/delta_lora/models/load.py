@@ -44,9 +44,7 @@ def source(model: DictConfig, cache_dir: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"pretrained_model_name_or_path": str(path)}
     if path.is_absolute() or str(model.path).startswith((".", "~")):
-        raise UserError(
-            f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name"
-        )
+        raise UserError(f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name")
     return {"pretrained_model_name_or_path": model.path, "revision": model.revision}
 
 
@@ -63,9 +61,7 @@ def load_tokenizer(model: DictConfig, cache_dir: Path) -> PreTrainedTokenizerBas
     return tokenizer
 
 
-def load_model(
-    model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float], **overrides: Any
-) -> PreTrainedModel:
+def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float], **overrides: Any) -> PreTrainedModel:
     """The model in float32 with the task's dropout probabilities, GPT-2's fused projection split in three.
 
     Only safetensors weights are read.
