@@ -5,6 +5,7 @@ After the anchor is taken, the effective weight is W_0 − λ s B_*A_* + (1+λ) 
 branch at (1+λ)s and give A and B the gradient they would have at s; they differ in where −λ s B_*A_* is kept.
 """
 
+from collections.abc import Mapping
 from types import MethodType
 from typing import Any
 
@@ -82,6 +83,15 @@ class Fold:
             self.lost.append((index.to("cpu", torch.int32), rows.flatten()[index].cpu()))
             rows.copy_(moved)
 
+    def state(self) -> dict[str, Any]:
+        """The anchor, and what tells W_0 and the folded W apart."""
+        return {"A": self.a.clone(), "B": self.b.clone(), "base": list(self.fingerprints)}
+
+    def resume(self, state: Mapping[str, Any], moved: bool) -> None:
+        """Take over what a base that came folded cannot tell."""
+        if moved:
+            self.fingerprints = tuple(state["base"])
+
     @torch.no_grad()
     def remove(self) -> None:
         """W_0 again, bit for bit (to one rounding where the base came folded already)."""
@@ -114,6 +124,13 @@ class Branch:
         module.lora_B[adapter] = WithAnchor(self.plain[1], (b.detach() * (-ratio / (1 + ratio))).to(**place), dim=1)
         module.get_delta_weight = MethodType(_delta_weight_with_anchor, module)
         self.live = LiveBranch(layer, ratio)
+
+    def state(self) -> dict[str, Any]:
+        """The anchor."""
+        return {"A": self.a.clone(), "B": self.b.clone()}
+
+    def resume(self, state: Mapping[str, Any], moved: bool) -> None:
+        """The anchor is all there is."""
 
     def remove(self) -> None:
         """Take the branch away again."""

@@ -110,23 +110,24 @@ class DeltaLora:
         """
         if not self._trained:
             raise UserError(
-                f"step() was called before any backward pass reached adapter {self.adapter_name!r}: call it"
-                " after"
+                f"step() was called before any backward pass reached adapter {self.adapter_name!r}: call it after"
                 " loss.backward() and optimizer.step(), on a trainable, active adapter"
             )
         if not self._open:
             raise UserError("step() was called after detach() or merge(): make a new DeltaLora on a fresh model")
         if self._probes:
             self._remove_probes()
-        self.steps += 1
-        if self.update_ratio == 0:
-            return
-        if self.steps == self.start_steps + 1:
+        if self.steps == self.start_steps and self.update_ratio > 0:
             self._place([layer.snapshot() for layer in self._layers])
-        elif self.literal and self.anchored:
+        elif self.literal:
             for form in self._forms:
                 assert isinstance(form, Literal)
                 form.update()
+        self.steps += 1
+
+    def belongs_to(self, model: nn.Module) -> bool:
+        """Whether this object moves ``model`` (wrapped or not)."""
+        return _unwrap(model) is self.model
 
     def effective_delta(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """The whole learned update of each layer, effective W − W_0 = b @ a, as low-rank factors.
@@ -151,24 +152,14 @@ class DeltaLora:
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, settings and the anchor: what is needed, with the adapter's own weights, to resume
-        exactly.
+        """Counters, settings and the anchor: with the adapter's own weights, all that resuming needs.
 
         A few megabytes at gpt2-medium size; tensors are on the CPU and never dense.
         """
-        described: dict[str, dict[str, Any]] = {}
-        for index, layer in enumerate(self._layers):
-            entry: dict[str, Any] = {"shape": layer.shape, "scale": layer.scale}
-            if self.anchored:
-                form = self._forms[index]
-                entry |= {"A": form.a.clone(), "B": form.b.clone()}
-                if not isinstance(form, Branch):
-                    entry["base"] = list(form.fingerprints)
-                if isinstance(form, Literal):
-                    now = (factor.cpu() for factor in form.previous)
-                    entry |= dict(zip(("A_now", "B_now"), now, strict=True))
-            described[layer.name] = entry
-        return {"steps": self.steps, **self._settings(), "layers": described}
+        entries: dict[str, Any] = {layer.name: {"shape": layer.shape, "scale": layer.scale} for layer in self._layers}
+        for entry, form in zip(entries.values(), self._forms, strict=False):
+            entry |= form.state()
+        return {"steps": self.steps, **self._settings(), "layers": entries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken. Load the adapter's weights separately, before or after.
@@ -190,11 +181,7 @@ class DeltaLora:
             ]
             self._place([(entry["A"], entry["B"]) for entry in entries], moved)
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
-                if isinstance(form, Fold) and done:
-                    form.fingerprints = tuple(entry["base"])
-                elif isinstance(form, Literal):
-                    form.before = entry["base"][0]
-                    (form.adopt if done else form.resume)(entry["A_now"], entry["B_now"])
+                form.resume(entry, done)
         self.steps = state["steps"]
         self._trained = self._trained or self.steps > 0
 
@@ -266,10 +253,6 @@ class DeltaLora:
                 form = Fold(layer, self.update_ratio, a, b, folded=folded)
             self._forms.append(form)
             setattr(layer.module, MARK, {*getattr(layer.module, MARK, ()), self.adapter_name})
-
-    def belongs_to(self, model: nn.Module) -> bool:
-        """Whether this object moves ``model`` (wrapped or not)."""
-        return _unwrap(model) is self.model
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in state_file.SETTINGS}

@@ -5,6 +5,9 @@ for t = 0 … T−1:
     if t > K:  W ← W + λ · s · (B⁺A⁺ − BA)          # ⁺: after this step's update
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,21 +40,24 @@ class Literal:
         self.layer.weight.add_(delta.T if self.layer.transposed else delta)
         self.previous = self.layer.snapshot()
 
-    def resume(self, a: Tensor, b: Tensor) -> None:
-        """Continue from the current factors (a, b): W ← W + λ s (b a − B_*A_*), rounded once."""
-        shift(self.layer, torch.cat([a, self.a]), torch.cat([b, -self.b], dim=1), self.factor)
-        self.adopt(a, b)
+    def state(self) -> dict[str, Any]:
+        """The anchor, the current factors, and what tells W_0 and the moved W apart."""
+        a, b = (factor.cpu() for factor in self.previous)
+        base = [self.before, fingerprint(self.layer.weight)]
+        return {"A": self.a.clone(), "B": self.b.clone(), "A_now": a, "B_now": b, "base": base}
 
-    def adopt(self, a: Tensor, b: Tensor) -> None:
-        """Continue from the current factors (a, b) on a W that has moved already."""
-        self.previous = a.to(self.layer.a), b.to(self.layer.b)
+    def resume(self, state: Mapping[str, Any], moved: bool) -> None:
+        """Continue from a state's factors (a, b); unless W has ``moved`` already, W ← W + λ s (b a − B_*A_*)."""
+        a, b = state["A_now"], state["B_now"]
+        self.previous, self.before = (a.to(self.layer.a), b.to(self.layer.b)), state["base"][0]
+        if not moved:
+            self._shift(self.factor)
 
     def remove(self) -> None:
         """W_0 again, to the rounding that the single steps have left."""
-        a, b = (factor.cpu() for factor in self.previous)
-        shift(self.layer, torch.cat([a, self.a]), torch.cat([b, -self.b], dim=1), -self.factor)
+        self._shift(-self.factor)
 
-    @property
-    def fingerprints(self) -> tuple[int, int]:
-        """Of W_0 and of W as it is now."""
-        return self.before, fingerprint(self.layer.weight)
+    def _shift(self, factor: float) -> None:
+        """W ← W + factor · (b a − B_*A_*), rounded once."""
+        a, b = (tensor.cpu() for tensor in self.previous)
+        shift(self.layer, torch.cat([a, self.a]), torch.cat([b, -self.b], dim=1), factor)
