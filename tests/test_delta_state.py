@@ -273,10 +273,20 @@ def test_step_needs_a_backward_pass_first() -> None:
     loop.delta.step()  # the order of zero_grad and step does not matter
 
 
-def test_a_second_delta_lora_on_a_moved_model_is_refused() -> None:
-    loop = Loop(gpt2()).run(K + 2)
+@pytest.mark.parametrize("options", [{"anchor": "fold"}, {"anchor": "branch"}, {"literal": True}])
+def test_a_second_delta_lora_on_a_moved_model_is_refused(options: dict[str, Any]) -> None:
+    loop = Loop(gpt2(), **options).run(K + 2)
     with pytest.raises(UserError, match=r"already carries the anchor of another DeltaLora.*restore\(\)"):
         DeltaLora(loop.model, 2.0, K)
+
+
+def test_sharded_factors_are_refused() -> None:
+    model = get_peft_model(llama(), LoraConfig(target_modules=["q_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.empty(0)  # what ZeRO-3 leaves of a parameter between its uses
+    with pytest.raises(UserError, match=r"are sharded \(FSDP, ZeRO-3\)"):
+        DeltaLora(model, 2.0, K)
 
 
 def test_detach_removes_every_hook_and_keeps_what_was_learned() -> None:

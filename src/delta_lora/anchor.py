@@ -1,5 +1,4 @@
-"""The practical forms of Delta-LoRA: the anchor (A_*, B_*) folded into W, or kept as a frozen branch beside
-it.
+"""The practical forms of Delta-LoRA: the anchor (A_*, B_*) folded into W, or in a frozen branch beside it.
 
 After the anchor is taken, the effective weight is W_0 − λ s B_*A_* + (1+λ) s B A. Both forms run the live
 branch at (1+λ)s and give A and B the gradient they would have at s; they differ in where −λ s B_*A_* is kept.

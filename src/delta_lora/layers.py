@@ -79,19 +79,23 @@ def adapted_layers(model: nn.Module, adapter: str) -> list[AdaptedLayer]:
     kind = model.peft_config[adapter].peft_type
     if kind != PeftType.LORA:
         raise UserError(
-            f"adapter {adapter!r} is a {PeftType(kind).value} adapter, whose update is not s·B·A;"
-            " Delta-LoRA is"
-            " defined on LoRA: use a LoraConfig"
+            f"adapter {adapter!r} is a {PeftType(kind).value} adapter, whose update is not s·B·A; Delta-LoRA is defined"
+            " on LoRA: use a LoraConfig"
         )
     owners: dict[int, list[str]] = {}
     plain = model.get_base_model()
     for name, module in plain.named_modules():
         weight = module._parameters.get("weight")
-        if weight is not None and not weight.is_meta:
+        if weight is not None and weight.numel() and not weight.is_meta:
             owners.setdefault(weight.data_ptr(), []).append(name.removesuffix(".base_layer"))
     layers = []
     for name, module in plain.named_modules():
         if isinstance(module, LoraLayer) and adapter in (*module.lora_A, *module.lora_embedding_A):
+            if adapter in getattr(module, MARK, ()):
+                raise UserError(
+                    f"{name} already carries the anchor of another DeltaLora: call its restore() first, or start from"
+                    " a fresh model"
+                )
             _refuse_other_updates(name, module, adapter)
             weight = getattr(module.get_base_layer(), "weight", None)
             holders = owners.get(weight.data_ptr(), []) if isinstance(weight, Tensor) else []
@@ -148,17 +152,17 @@ def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
     Raises:
         UserError: with the reason and the alternative.
     """
+    if type(layer.a) is not nn.Parameter or layer.a.numel() == 0:
+        raise UserError(f"the factors of {layer.name} are sharded (FSDP, ZeRO-3), which Delta-LoRA cannot use; use DDP")
     dropout = layer.module.lora_dropout[layer.adapter]
     if not literal and isinstance(dropout, nn.Dropout) and dropout.p > 0:
         raise UserError(
-            f"LoRA dropout is {dropout.p:g} on {layer.name}, and the folded form needs 0: it keeps W's"
-            " update in the"
+            f"LoRA dropout is {dropout.p:g} on {layer.name}, and the folded form needs 0: it keeps W's update in the"
             " branch, where dropout would reach it; set lora_dropout=0 (as the paper does) or literal=True"
         )
     if layer.tied_to and (literal or anchor != "branch"):
         raise UserError(
-            f"the base weight of {layer.name} is tied to {', '.join(layer.tied_to)}, which would move with"
-            " it; take it"
+            f"the base weight of {layer.name} is tied to {', '.join(layer.tied_to)}, which would move with it; take it"
             " out of target_modules, untie it, or hold the update in a branch"
             + (": literal=False, anchor='branch'" if literal else " (anchor='branch')")
         )
@@ -169,15 +173,8 @@ def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
     weight = getattr(layer.module.get_base_layer(), "weight", None)
     if isinstance(weight, Tensor) and weight.requires_grad:
         raise UserError(
-            f"the base weight of {layer.name} has requires_grad=True, but Delta-LoRA moves it without a"
-            " gradient:"
+            f"the base weight of {layer.name} has requires_grad=True, but Delta-LoRA moves it without a gradient:"
             " freeze it"
-        )
-    if layer.adapter in getattr(layer.module, MARK, ()):
-        raise UserError(
-            f"{layer.name} already carries the anchor of another DeltaLora: call its restore() first, or"
-            " start from"
-            " a fresh model"
         )
 
 
