@@ -1,12 +1,15 @@
 """The state of a run: exact resuming in one's own loop, restoring W_0, and every wrong input."""
 
+import gc
 import io
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import set_peft_model_state_dict
 from torch import Tensor, nn
@@ -269,8 +272,83 @@ def test_step_needs_a_backward_pass_first() -> None:
     with pytest.raises(UserError, match="before any backward pass reached adapter 'default'"):
         loop.delta.step()
     loop.run(1)
+    loop.model(input_ids=TOKENS, labels=TOKENS).loss.backward()
+    loop.optimizer.step()
     loop.optimizer.zero_grad()
     loop.delta.step()  # the order of zero_grad and step does not matter
+    assert loop.delta.steps == 2
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_that_a_gradscaler_skipped_is_no_step(fused: bool) -> None:
+    """In one's own loop, with nothing said to DeltaLora: a skipped step must not bring the anchor nearer."""
+    model = gpt2()
+    delta = DeltaLora(model, 2.0, K)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    for call in range(1, 10):
+        overflow = call in (1, 4)
+        loss = scaler.scale(model(input_ids=TOKENS, labels=TOKENS).loss)
+        (loss * (math.inf if overflow else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        delta.step()
+        optimizer.zero_grad()
+        assert delta.steps == call - sum(call >= skipped for skipped in (1, 4))
+        assert delta.anchored == (delta.steps > K)
+
+
+@pytest.mark.parametrize("start_steps", [0, K])
+def test_accumulating_with_accelerate_counts_the_optimizers_steps(start_steps: int) -> None:
+    """Its usual loop calls everything on every micro-batch, and does nothing while it accumulates."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
+    model = gpt2()
+    delta = DeltaLora(model, 2.0, start_steps)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    wrapped, optimizer = accelerator.prepare(model, torch.optim.AdamW(trainable, lr=1e-2))
+    for call in range(1, 25):
+        with accelerator.accumulate(wrapped):
+            accelerator.backward(wrapped(input_ids=TOKENS, labels=TOKENS).loss)
+            optimizer.step()
+            delta.step()
+            optimizer.zero_grad()
+        assert delta.steps == call // 4 and delta.anchored == (delta.steps > start_steps)
+
+
+def test_a_step_at_learning_rate_zero_is_a_step() -> None:
+    loop = Loop(gpt2())
+    loop.optimizer.param_groups[0]["lr"] = 0.0  # the first step of a warm-up
+    assert loop.run(2).delta.steps == 2
+
+
+def test_an_optimizer_outside_torch_counts_too() -> None:
+    model = gpt2()
+    delta = DeltaLora(model, 2.0, K)
+    for _ in range(5):
+        model(input_ids=TOKENS, labels=TOKENS).loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad
+                    parameter.grad = None
+        delta.step()
+    assert delta.steps == 5
+
+
+def test_calls_without_an_optimizer_step_are_warned_of() -> None:
+    loop = Loop(gpt2()).run(1)
+    with pytest.warns(UserWarning, match="ignored 100 calls in a row"):
+        for _ in range(100):
+            loop.delta.step()
+    assert loop.delta.steps == 1
+
+
+def test_watching_the_optimizer_does_not_keep_the_model_alive() -> None:
+    loop = Loop(gpt2()).run(K + 2)
+    watched = weakref.ref(loop.model)
+    del loop
+    gc.collect()
+    assert watched() is None
 
 
 @pytest.mark.parametrize("options", [{"anchor": "fold"}, {"anchor": "branch"}, {"literal": True}])

@@ -16,6 +16,7 @@ from delta_lora.anchor import Branch, Fold
 from delta_lora.errors import UserError
 from delta_lora.layers import MARK, Anchor
 from delta_lora.reference import Literal
+from delta_lora.watch import StepWatch
 
 
 class DeltaLora:
@@ -33,8 +34,9 @@ class DeltaLora:
         delta = DeltaLora(peft_model, update_ratio=2.0, start_steps=500)
         …; loss.backward(); optimizer.step(); delta.step(); optimizer.zero_grad()
 
-    Call :meth:`step` once after every optimizer step, on every process. A step that a ``GradScaler`` skipped
-    is no step. One backward pass reads one version of W: don't call it between a forward and its backward.
+    Call :meth:`step` once after every optimizer step, on every process. A step that a ``GradScaler`` or, while
+    gradients accumulate, ``accelerate`` skipped is no step, and is noticed. Don't call it between a forward pass and
+    its backward pass, which must see the same W.
 
     Args:
         model: a ``PeftModel``, also inside DDP or ``torch.compile``. Its optimizer must hold the LoRA
@@ -95,6 +97,7 @@ class DeltaLora:
         if self.update_ratio > 0:
             for layer in self._layers:
                 layers.check(layer, literal=literal, anchor=anchor)
+        self._watch = StepWatch([layer.b for layer in self._layers])
         self._probes = [layers.add_hook(layer.b, self._on_gradient) for layer in self._layers]
 
     @property
@@ -103,7 +106,7 @@ class DeltaLora:
         return bool(self._forms)
 
     def step(self) -> None:
-        """Count one optimizer step; take the anchor after step K+1.
+        """Count one optimizer step, if there was one; take the anchor after step K+1.
 
         Raises:
             UserError: no gradient has reached the adapter yet, or :meth:`detach` was called.
@@ -115,6 +118,8 @@ class DeltaLora:
             )
         if not self._open:
             raise UserError("step() was called after detach() or merge(): make a new DeltaLora on a fresh model")
+        if not self._watch.stepped():
+            return
         if self._probes:
             self._remove_probes()
         if self.steps == self.start_steps and self.update_ratio > 0:
@@ -232,6 +237,7 @@ class DeltaLora:
     def detach(self) -> None:
         """Remove every gradient hook and end the run; the model keeps what it has learned, for inference."""
         self._remove_probes()
+        self._watch.close()
         for form in self._forms:
             if not isinstance(form, Literal):
                 form.live.remove_hooks()
