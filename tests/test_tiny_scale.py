@@ -1,19 +1,15 @@
-"""The tiny scale: generated data in the releases' layouts, and miniature models made once and never half."""
+"""The tiny scale as the suite sees it: its data through the tasks' own readers, and the table that it gave."""
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from delta_lora.errors import UserError
 from delta_lora.tasks.e2e import linearize, read_rows
 from delta_lora.tasks.webnlg import data_files, read_entries
-from delta_lora.tiny import data, models
+from delta_lora.tiny import data
 
 ROOT = Path(__file__).resolve().parents[1]
-SHORT = dataclasses.replace(models.MODELS["gpt2-tiny"], steps=2, bpe_documents=300)
 
 
 @pytest.fixture(scope="module")
@@ -41,45 +37,6 @@ def test_webnlg_entries_are_read_as_the_release_is(written: Path) -> None:
     train = {category for path in files["train"] for category, *_ in read_entries(path)}
     test = {category for path in files["test"] for category, *_ in read_entries(path)}
     assert train < test, "the test set has the training categories and unseen ones"
-
-
-def test_the_same_seed_writes_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    data.write("e2e", tmp_path)
-    data.write("e2e", tmp_path / "other", seed=1)
-    name = "e2e/trainset.csv"
-    assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
-    assert (tmp_path / "other" / name).read_bytes() != (written / name).read_bytes()
-
-
-def test_an_unknown_task_or_model_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no generated data set for task 'squad'"):
-        data.write("squad", tmp_path)
-    with pytest.raises(UserError, match="no miniature model 'gpt3'"):
-        models.checkpoint("gpt3", tmp_path)
-
-
-def test_a_model_is_made_once_and_a_damaged_one_again(tmp_path: Path) -> None:
-    folder = models.checkpoint("gpt2-tiny", tmp_path, SHORT)
-    weights = folder / "model.safetensors"
-    made, first = weights.stat().st_mtime_ns, weights.read_bytes()
-    assert models.checkpoint("gpt2-tiny", tmp_path, SHORT) == folder
-    assert weights.stat().st_mtime_ns == made, "it was made again"
-    weights.write_bytes(first[:-1])
-    assert models.checkpoint("gpt2-tiny", tmp_path, SHORT) == folder
-    assert weights.read_bytes() == first, "the same recipe gives the same weights"
-    assert list(tmp_path.glob("*.damaged-*")), "the damaged one is set aside"
-    other = dataclasses.replace(SHORT, steps=3)
-    assert other.key != SHORT.key, "another recipe is another folder"
-
-
-def test_the_model_is_a_stock_gpt2_whose_tokenizer_keeps_every_character(tmp_path: Path) -> None:
-    folder = models.checkpoint("gpt2-tiny", tmp_path, SHORT)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert type(model).__name__ == "GPT2LMHeadModel"
-    assert 1e6 < model.num_parameters() < 3e6
-    text = "The Vaults near Café Adriatic charges £30, says “é”."
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert tokenizer.eos_token == "<|endoftext|>"
 
 
 def test_the_committed_table_shows_models_that_learned_and_can_still_learn() -> None:
