@@ -101,7 +101,7 @@ def test_the_key_changes_with_what_changes_the_numbers(composed: Callable[..., D
         "method.update_ratio=3",
         "task.train.epochs=3",
         "task.decode.beam_size=2",
-        "task.max_train_examples=100",
+        "task.max_train_examples=1000",
         "task.train.dropouts.attn_pdrop=0.1",
     ]
     keys = [key(composed), *(key(composed, change) for change in changes)]
