@@ -227,7 +227,8 @@ def markdown(record: dict[str, Any]) -> str:
         "",
         f"Batch size {machine['batch_size']}, {machine['steps']} steps each, torch {machine['torch']}, "
         f"peft {machine['peft']}, {machine['threads']} CPU thread(s). × is the ratio to PEFT's LoRA, measured in turn "
-        "with it; in brackets the quartiles over the steps. Models of full size with random weights "
+        "with it; in brackets the quartiles over the steps. Compare the ratios: the seconds of different rows also "
+        "carry what else the machine did at the time. Models of full size with random weights "
         "(`python scripts/bench.py --help` says how).",
         "",
         "| model | method | step (s) | × LoRA | examples/s | peak memory (GB) | × LoRA | checkpoint (MB) | × LoRA |",
