@@ -97,19 +97,20 @@ class Task(ABC):
     def fingerprint(self) -> str:
         """What the data are, where that is not pinned by the configuration: part of a run's key."""
         if self.generated:
-            from delta_lora.tiny.data import DATA_VERSION
+            from delta_lora.tiny import data
 
-            return f"generated-{DATA_VERSION}"
+            return f"generated-{data.version(self.config.name)}"
         return "pinned"
 
     def generated_folder(self) -> Path:
         """The root of the tiny scale's data (layout of ``data_dir``); this task's are written at first use."""
         from delta_lora.tiny import data
 
-        root = self.cache_dir / "tiny-data" / f"v{data.DATA_VERSION}"
-        complete = root / f".{self.config.name.replace('/', '-')}.complete"
+        name = self.config.name
+        root = self.cache_dir / "tiny-data" / f"{name.replace('/', '-')}-v{data.version(name)}"
+        complete = root / ".complete"
         if not complete.exists():
-            data.write(self.config.name, root)  # the same bytes whoever writes them, each file by rename
+            data.write(name, root)  # the same bytes whoever writes them, each file by rename
             complete.touch()
         return root
 

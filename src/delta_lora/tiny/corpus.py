@@ -26,8 +26,6 @@ from delta_lora.tiny.lexicon import (
     place_names,
 )
 
-CORPUS_VERSION = 2  # part of what names a pretrained model: raise it when the documents change
-
 _PLACES = place_names()
 _NOTATIONS = [  # before the record, between key and value, between pairs, between words
     ("", " = ", " ; ", " "),

@@ -9,10 +9,10 @@ from pathlib import Path
 from delta_lora.errors import UserError
 from delta_lora.tiny import e2e, webnlg
 
-DATA_VERSION = 2  # part of what names a generated data set: raise it when any generator's output changes
-_GENERATORS: dict[str, tuple[str, Callable[[random.Random], dict[str, bytes]]]] = {
-    "e2e": ("e2e", e2e.files),
-    "webnlg": ("webnlg_challenge_2017", webnlg.files),
+# task → its folder in data_dir, its generator, and the generator's version: raise it when the output changes
+_GENERATORS: dict[str, tuple[str, Callable[[random.Random], dict[str, bytes]], int]] = {
+    "e2e": ("e2e", e2e.files, 2),
+    "webnlg": ("webnlg_challenge_2017", webnlg.files, 2),
 }
 TASKS = tuple(_GENERATORS)
 
@@ -20,7 +20,7 @@ TASKS = tuple(_GENERATORS)
 def write(task: str, directory: Path, seed: int = 0) -> None:
     """Write the generated data set of ``task`` under ``directory``, in the layout of the original release.
 
-    The same ``task`` and ``seed`` give the same bytes on every machine for one ``DATA_VERSION``. Each file is placed by
+    The same ``task`` and ``seed`` give the same bytes on every machine for one :func:`version`. Each file is placed by
     rename, so a reader never sees half of one.
 
     Args:
@@ -31,11 +31,24 @@ def write(task: str, directory: Path, seed: int = 0) -> None:
     Raises:
         UserError: ``task`` has no generator.
     """
-    if task not in _GENERATORS:
-        raise UserError(f"no generated data set for task {task!r}; there is one for {', '.join(TASKS)}")
-    folder, generate = _GENERATORS[task]
+    folder, generate, _ = _generator(task)
     for name, content in sorted(generate(random.Random(f"{task}/{seed}")).items()):
         place(Path(directory) / folder / name, content)
+
+
+def version(task: str) -> int:
+    """The version of the generator of ``task``: part of what names its data, and of the keys of the runs on them.
+
+    Raises:
+        UserError: ``task`` has no generator.
+    """
+    return _generator(task)[2]
+
+
+def _generator(task: str) -> tuple[str, Callable[[random.Random], dict[str, bytes]], int]:
+    if task not in _GENERATORS:
+        raise UserError(f"no generated data set for task {task!r}; there is one for {', '.join(TASKS)}")
+    return _GENERATORS[task]
 
 
 def place(path: Path, content: bytes) -> None:

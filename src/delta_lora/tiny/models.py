@@ -1,58 +1,29 @@
 """Miniature pretrained models: made at first use, kept in a cache, loadable as any other Transformers checkpoint."""
 
 import hashlib
-import itertools
 import json
 import logging
-import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from rich.progress import Progress
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import corpus, pretrain
-from delta_lora.tiny.induction import write_induction_circuit
+from delta_lora.tiny import gpt2, pretrain
+from delta_lora.tiny.pretrain import Recipe, Start
 
-RECIPE_VERSION = 2  # raise it when the code here or in ``pretrain`` changes what comes out
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "pretraining.json"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a miniature model is pretrained. Its content names the checkpoint's folder."""
-
-    name: str
-    layers: int = 4
-    width: int = 128
-    heads: int = 4
-    vocabulary: int = 1536
-    positions: int = 512
-    steps: int = 700
-    batch_size: int = 8
-    length: int = 96
-    learning_rate: float = 3e-3
-    bpe_documents: int = 20_000
-    seed: int = 0
-    seconds: int = 75  # on an idle core, for the message
-
-    @property
-    def key(self) -> str:
-        """Twelve hexadecimal digits of everything that decides the weights."""
-        content = {**asdict(self), "recipe": RECIPE_VERSION, "corpus": corpus.CORPUS_VERSION}
-        del content["seconds"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-MODELS: dict[str, Recipe] = {"gpt2-tiny": Recipe("gpt2-tiny")}
+MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in (gpt2.RECIPE,)}
+_ARCHITECTURES: dict[str, Callable[[Recipe], Start]] = {"gpt2": gpt2.start}
 
 
 def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path:
@@ -134,7 +105,7 @@ def _pretrain(recipe: Recipe, folder: Path) -> float:
         torch.set_num_threads(1)  # so that the weights do not depend on how many cores a machine has
         torch.manual_seed(recipe.seed)
         try:
-            model, tokenizer, batches = _gpt2(recipe)
+            model, tokenizer, batches = _ARCHITECTURES[recipe.architecture](recipe)
             millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
             _LOG.warning(
                 "Pretraining %s (%.1f M parameters): once, about %d s; kept in %s",
@@ -147,28 +118,3 @@ def _pretrain(recipe: Recipe, folder: Path) -> float:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return loss
-
-
-def _gpt2(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Iterator[pretrain.Batch]]:
-    """GPT-2 with its one special token, and next-token prediction."""
-    end = "<|endoftext|>"
-    texts = corpus.documents(random.Random(recipe.seed), end)
-    sample = (text.replace(end, "\n") for text in itertools.islice(texts, recipe.bpe_documents))
-    bpe = pretrain.train_bpe(sample, recipe.vocabulary, [end])
-    tokenizer = GPT2Tokenizer(**bpe, model_max_length=recipe.positions)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=recipe.positions,
-        n_embd=recipe.width,
-        n_layer=recipe.layers,
-        n_head=recipe.heads,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        resid_pdrop=0.0,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    batches = pretrain.causal_batches(texts, tokenizer, recipe.batch_size, recipe.length)
-    model = GPT2LMHeadModel(config)
-    write_induction_circuit(model)
-    return model, tokenizer, batches

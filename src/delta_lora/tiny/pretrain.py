@@ -1,8 +1,10 @@
 """Pretraining of the miniature models: a byte-level BPE, then a short run with the architecture's own objective."""
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,36 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Batch = dict[str, Tensor]
+# What an architecture's module gives to train: an untrained model, its trained tokenizer, an endless stream of batches.
+Start = tuple[PreTrainedModel, PreTrainedTokenizerBase, Iterator[Batch]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a miniature model is pretrained. Its content names the checkpoint's folder."""
+
+    name: str
+    architecture: str  # "gpt2" …: which module builds it
+    version: int  # raise it when the model's code or its pretraining text changes what comes out
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    vocabulary: int = 1536
+    positions: int = 512
+    steps: int = 700
+    batch_size: int = 8
+    length: int = 96
+    learning_rate: float = 3e-3
+    bpe_documents: int = 20_000
+    seed: int = 0
+    seconds: int = 75  # on an idle core, for the message
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits of everything that decides the weights."""
+        content = asdict(self)
+        del content["seconds"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def train_bpe(texts: Iterator[str], size: int, special: list[str]) -> dict[str, Any]:
