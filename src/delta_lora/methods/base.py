@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from delta_lora.errors import UserError
@@ -115,6 +117,43 @@ class Method(ABC):
     @abstractmethod
     def export(self, directory: Path) -> None:
         """Write the adapter in PEFT's format into ``directory`` (fine-tuning writes nothing)."""
+
+    def start_tensors(self) -> dict[str, Tensor]:
+        """The parameters that another task's run of this method can start from: all that are trained but the head's."""
+        head = set(self.spec.head_modules)
+        return {
+            name: parameter.detach()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and not set(name.split(".")) & head
+        }
+
+    def save_start(self, path: Path) -> None:
+        """Write what was learned, without the head, as one safetensors file."""
+        self._write_start(path, self.start_tensors())
+
+    def load_start(self, path: Path) -> None:
+        """Give the prepared model what another task's run has learned (LoRA's convention: RTE starts from MNLI).
+
+        Raises:
+            UserError: the file is of another model or of a method with other settings.
+        """
+        self._take_start(load_file(path), path)
+
+    def _write_start(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, path)
+
+    def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:
+        own = self.start_tensors()
+        different = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
+        if different:
+            raise UserError(
+                f"{path} does not fit method={self.name} here ({different[0]} differs); start from a run with the same "
+                "model and the same method settings"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
 
     @property
     def model(self) -> nn.Module:

@@ -3,12 +3,17 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from delta_lora import DeltaLora, DeltaLoraCallback
+from delta_lora.anchor import shift
 from delta_lora.errors import UserError
+from delta_lora.export import write_adapter
+from delta_lora.layers import adapted_layers
 from delta_lora.methods import checks
+from delta_lora.methods.adapter_file import Factors
 from delta_lora.methods.base import Counts, LayerSizes, ModelSpec, Schedule
 from delta_lora.methods.lora import LowRank
 
@@ -52,6 +57,7 @@ class DeltaLoraMethod(LowRank):
 
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
         """Return ``model`` wrapped by PEFT; W moves once training with ``callbacks()`` is past K."""
+        self._moved: dict[str, Factors] = {}
         self._callback = DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal)
         return super().prepare(model, spec, schedule)
 
@@ -72,8 +78,39 @@ class DeltaLoraMethod(LowRank):
         return merged
 
     def export(self, directory: Path) -> None:
-        """Write the whole update as an adapter of rank 2r for stock PEFT over the original checkpoint."""
-        self.delta.export(directory)
+        """Write the whole update as an adapter of rank 2r for stock PEFT over the original checkpoint.
+
+        Of rank 4r, where the run started from another task's: what moved W there comes on top.
+        """
+        if not self._moved:
+            self.delta.export(directory)
+            return
+        moved = self._moved
+        deltas = [
+            (name, torch.cat([b, moved[name].b.to(b)], dim=1), torch.cat([a, moved[name].a.to(a)]))
+            for name, b, a in self.delta.effective_delta()
+        ]
+        write_adapter(self.peft_model, "default", deltas, directory)
+
+    def save_start(self, path: Path) -> None:
+        """Write A and B, and how far W has moved: b a, as ``NAME.moved_a`` and ``NAME.moved_b``."""
+        tensors = self.start_tensors()
+        for name, b, a in self.delta.effective_delta():
+            layer = self.adapted_layers()[name]
+            rank, scale = self.rank, self.alpha / self.rank
+            b = b.clone()
+            b[:, :rank] -= scale * layer.lora_B["default"].get_parameter("weight").detach()  # that part is not in W
+            before = self._moved.get(name)
+            tensors[f"{name}.moved_a"] = a if before is None else torch.cat([a, before.a.to(a)])
+            tensors[f"{name}.moved_b"] = b if before is None else torch.cat([b, before.b.to(b)], dim=1)
+        self._write_start(path, tensors)
+
+    def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:
+        super()._take_start(tensors, path)
+        for layer in adapted_layers(self.peft_model, "default"):
+            a, b = tensors[f"{layer.name}.moved_a"], tensors[f"{layer.name}.moved_b"]
+            shift(layer, a, b, 1.0)
+            self._moved[layer.name] = Factors(a, b, 1.0)
 
     @property
     def delta(self) -> DeltaLora:

@@ -25,6 +25,7 @@ from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
 from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
 from delta_lora.suite.selection import BestEpoch
+from delta_lora.suite.start import START, start_key
 from delta_lora.suite.tracking import Tracker
 from delta_lora.suite.training import train
 from delta_lora.tasks.base import Item
@@ -64,6 +65,8 @@ def execute(cell: Cell, folder: Path) -> Run:
     model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
     revision = getattr(model.config, "_commit_hash", None)
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
+    if start := start_key(config):
+        cell.method.load_start(run_folder(cell.results_dir, start) / START)
     counts = cell.method.counts()
 
     tracker = Tracker(cell)
@@ -77,6 +80,8 @@ def execute(cell: Cell, folder: Path) -> Run:
         predictions = best["predictions"]
         if (checkpoints / "best" / "adapter").is_dir():
             shutil.copytree(checkpoints / "best" / "adapter", folder / "adapter", dirs_exist_ok=True)
+        if config.task.save_start:
+            shutil.copy2(checkpoints / "best" / START, folder / START)
     else:
         training = train(cell, trained, tokenizer, examples, callbacks, checkpoints)
         cell.method.export(folder / "adapter")

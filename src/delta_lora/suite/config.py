@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule
+from delta_lora.suite.start import check_start, start_key
 from delta_lora.tasks.base import Task
 
 RECIPE = 1  # part of every key: raise it when a change of the code changes a run's numbers
@@ -29,6 +30,7 @@ OUTSIDE_KEY = {
         "metrics",
         "files",
         "train_examples",
+        "save_start",
     ),
     "train": ("learning_rate", "finetune_learning_rate", "save_steps", "logging_steps", "micro_batch_size"),
     "decode": ("batch_size",),
@@ -92,6 +94,7 @@ def build_cell(config: DictConfig) -> Cell:
     task.check_files()
     schedule = make_schedule(config, task.train_size())
     method.validate(sizes, schedule.total_steps)
+    check_start(config)
     check_device(config)
     spec = ModelSpec(
         name=config.model.name,
@@ -211,6 +214,8 @@ def run_key(config: DictConfig, task: Task) -> str:
     parts: dict[str, Any] = {"recipe": RECIPE, "seed": raw["seed"], "data": task.fingerprint()}
     for group in ("model", "task", "method"):
         parts[group] = {name: value for name, value in raw[group].items() if name not in OUTSIDE_KEY[group]}
+    if raw["task"].get("init_from") is not None:
+        parts["task"]["init_from"] = start_key(config)
     for block in ("train", "decode"):
         if parts["task"].get(block) is not None:
             parts["task"][block] = {

@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from delta_lora.suite.config import Cell
 from delta_lora.suite.records import write_text
+from delta_lora.suite.start import START
 from delta_lora.tasks.base import Item
 
 
@@ -61,6 +62,8 @@ class BestEpoch(TrainerCallback):
         if all(metrics[first] > earlier[first] for earlier in epochs.values()):
             shutil.rmtree(self.folder / "adapter", ignore_errors=True)
             self.cell.method.export(self.folder / "adapter")
+            if self.cell.config.task.save_start:
+                self.cell.method.save_start(self.folder / START)
             found = {"epoch": int(epoch), "metrics": metrics, "predictions": predictions}
             write_text(self.folder / "best.json", json.dumps(found))
         write_text(self.folder / "epochs.json", json.dumps({**epochs, epoch: metrics}))
