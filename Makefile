@@ -10,10 +10,11 @@ SEEDS ?= 1
 JOBS ?= $(if $(filter paper,$(SCALE)),1,2)
 DEVICE ?= cpu
 MODEL ?= all
+TABLE ?= 1 2 3 4 5 6 7 8
 RUN := .venv/bin/python
 LAUNCH = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
 
-.PHONY: help setup test test-slow bench lint clean
+.PHONY: help setup prefetch test test-slow bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ setup: .venv/.complete ## a .venv with the pinned packages
 table%: .venv/.complete ## table1: train its missing cells, then render it (SCALE=, SEEDS=)
 	$(RUN) scripts/train.py -m table=table$* scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
 	$(RUN) scripts/render.py table=table$* scale=$(SCALE) seed=$(SEEDS)
+
+prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
+	$(RUN) scripts/prefetch.py $(addprefix table,$(TABLE)) scale=$(SCALE)
 
 test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -n 2

@@ -13,14 +13,7 @@ import sys
 
 from rich.console import Console
 
-from delta_lora.suite.cli import guard
-
-
-def requests(arguments: list[str]) -> list[list[str]]:
-    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two."""
-    names = [word for word in arguments if "=" not in word]
-    overrides = [word for word in arguments if "=" in word]
-    return [[f"table={name}", *overrides] for name in names] or [overrides]
+from delta_lora.suite.cli import guard, per_table
 
 
 def main(arguments: list[str]) -> None:
@@ -28,7 +21,7 @@ def main(arguments: list[str]) -> None:
     from delta_lora.suite.render import render_table, terminal  # imported late: --help answers at once
 
     console = Console(width=None if sys.stdout.isatty() else 140)
-    for overrides in requests(arguments):
+    for overrides in per_table(arguments):
         with console.status(f"{overrides[0] if overrides else 'table'}: reading runs, resampling test items"):
             table, claims, paths = render_table(overrides)
         for problem in table.problems:

@@ -26,6 +26,19 @@ CLASSES = {
 }
 
 
+# What a model is loaded from; a repository may hold the same weights for other frameworks too.
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors*",
+    "tokenizer*.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
 def source(model: DictConfig, cache_dir: Path) -> dict[str, Any]:
     """Where a model comes from, as the first arguments of ``from_pretrained``.
 

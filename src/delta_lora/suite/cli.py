@@ -96,3 +96,10 @@ def guard(function: Callable[[], Any]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def per_table(arguments: list[str]) -> list[list[str]]:
+    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two."""
+    names = [word for word in arguments if "=" not in word]
+    overrides = [word for word in arguments if "=" in word]
+    return [[f"table={name}", *overrides] for name in names] or [overrides]

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
+
+if TYPE_CHECKING:
+    from delta_lora.tasks.files import HubFiles, WebFile
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Task(ABC):
     @abstractmethod
     def fetch(self) -> Path:
         """The folder with the data, downloaded and checked or generated first where needed."""
+
+    @abstractmethod
+    def remote(self) -> "Sequence[HubFiles | WebFile]":
+        """What :meth:`fetch` downloads where neither ``data_dir`` nor the generator gives the data."""
 
     @abstractmethod
     def train_size(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from delta_lora.errors import UserError
 from delta_lora.metrics import E2EResampler, Resampler
 from delta_lora.tasks.base import Item
-from delta_lora.tasks.files import check_local, download
+from delta_lora.tasks.files import HubFiles, WebFile, check_local, download
 from delta_lora.tasks.generation import GenerationTask
 
 # Slot names as microsoft/LoRA writes them.
@@ -47,7 +47,15 @@ class E2E(GenerationTask):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return download(files.url, self.cache_dir / "data" / files.folder, files.sha256)
+        return download(files.url, self.cache, files.sha256)
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept."""
+        return self.cache_dir / "data" / self.config.files.folder
+
+    def remote(self) -> Sequence[HubFiles | WebFile]:
+        return [WebFile(f"{self.config.files.url}{name}", self.cache / name) for name in self.config.files.sha256]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
         return [(linearize(mr), ref.strip()) for mr, ref in read_rows(folder / "trainset.csv")]

@@ -1,10 +1,29 @@
 """Data files: found in a local folder, or downloaded once and checked by SHA-256."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from delta_lora.errors import UserError
 from delta_lora.tasks.base import sha256_of
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of a repository on the hub: those that match one of the patterns."""
+
+    repository: str
+    kind: str  # "model" or "dataset"
+    revision: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file on a web server, and where it (or what is unpacked from it) is kept."""
+
+    url: str
+    place: Path
 
 
 def check_local(folder: Path, sha256: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics import GlueResampler, Resampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, checked_limit, limit
+from delta_lora.tasks.files import HubFiles
 
 
 class Glue(Task):
@@ -41,7 +42,13 @@ class Glue(Task):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return parquet.from_hub(files.repository, files.revision, [f"{files.hub_folder}/*.parquet"]) / files.hub_folder
+        return parquet.from_hub(*self.remote()) / files.hub_folder
+
+    def remote(self) -> list[HubFiles]:
+        files = self.config.files
+        splits = ("train", *self.config.evaluation_splits)
+        patterns = tuple(f"{files.hub_folder}/{split}-*.parquet" for split in splits)
+        return [HubFiles(files.repository, "dataset", files.revision, patterns)]
 
     def fingerprint(self) -> str:
         if self.generated or self.data_dir is None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from delta_lora.errors import UserError
 from delta_lora.tasks.base import sha256_of
+from delta_lora.tasks.files import HubFiles
 
 
 def local_files(folder: Path, split: str) -> list[Path]:
@@ -56,8 +57,8 @@ def read_split(files: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     return pd.concat([read(path, columns) for path in files], ignore_index=True)
 
 
-def from_hub(repository: str, revision: str, patterns: Sequence[str]) -> Path:
-    """The snapshot folder with the files that match; downloaded by the hub's client, or found in its cache.
+def from_hub(files: HubFiles) -> Path:
+    """The snapshot folder with the files; downloaded by the hub's client, or found in its cache.
 
     Raises:
         UserError: the hub cannot be reached and the cache has no such snapshot.
@@ -67,12 +68,17 @@ def from_hub(repository: str, revision: str, patterns: Sequence[str]) -> Path:
 
     try:
         return Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(patterns))
+            snapshot_download(
+                files.repository,
+                repo_type=files.kind,
+                revision=files.revision,
+                allow_patterns=list(files.patterns),
+            )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"could not load {repository} at {revision} from the hub: {' '.join(str(error).split())}; on a machine "
-            "without internet, set data_dir or DELTA_LORA_DATA (docs/data.md), or HF_HOME to a filled cache"
+            f"could not load {files.repository} at {files.revision} from the hub: {' '.join(str(error).split())}; on "
+            "a machine without internet, set data_dir or DELTA_LORA_DATA (docs/data.md), or HF_HOME to a filled cache"
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from delta_lora.errors import UserError
 from delta_lora.metrics import Resampler, WebNLGResampler
 from delta_lora.tasks.base import Item, sha256_of
+from delta_lora.tasks.files import WebFile
 from delta_lora.tasks.generation import GenerationTask
 
 TEST = "test/testdata_with_lex.xml"
@@ -39,7 +40,12 @@ class WebNLG(GenerationTask):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return download_archive(files.url, files.folder, self.cache_dir / "data" / files.folder, files.content_sha256)
+        (archive,) = self.remote()
+        return download_archive(archive.url, files.folder, archive.place, files.content_sha256)
+
+    def remote(self) -> list[WebFile]:
+        files = self.config.files
+        return [WebFile(files.url, self.cache_dir / "data" / files.folder)]
 
     def fingerprint(self) -> str:
         if self.generated or self.data_dir is None:

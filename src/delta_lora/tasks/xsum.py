@@ -7,6 +7,7 @@ from typing import Any
 from delta_lora.metrics import Resampler, XSumResampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
+from delta_lora.tasks.files import HubFiles
 from delta_lora.tasks.generation import GenerationTask
 
 COLUMNS = ("document", "summary", "id")
@@ -26,7 +27,12 @@ class XSum(GenerationTask):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return parquet.from_hub(files.repository, files.revision, [f"{files.hub_folder}/*/*.parquet"])
+        return parquet.from_hub(*self.remote())
+
+    def remote(self) -> list[HubFiles]:
+        files = self.config.files
+        patterns = tuple(f"{files.hub_folder}/{split}/*.parquet" for split in ("train", "test"))
+        return [HubFiles(files.repository, "dataset", files.revision, patterns)]
 
     def fingerprint(self) -> str:
         if self.generated or self.data_dir is None:

@@ -1,0 +1,36 @@
+#!/usr/bin/env python
+"""Download ahead what tables need, and say how much it is.
+
+    python scripts/prefetch.py table4
+    python scripts/prefetch.py table1 table2 scale=laptop
+
+Bare words are tables; the rest are the overrides that `scripts/train.py -m` will be given. What is here already is
+not downloaded again.
+"""
+
+import sys
+
+from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.prefetch import bytes_text, downloads
+
+
+def main() -> None:
+    """Say what is to come and how much it is, then fetch it."""
+    wanted = list({item.name: item for overrides in per_table(sys.argv[1:]) for item in downloads(overrides)}.values())
+    if not wanted:
+        print("nothing to download: its models and data are local, or the project makes them")
+        return
+    for download in wanted:
+        state = "here" if download.complete else f"{bytes_text(download.missing)} to download"
+        print(f"{download.name}: {state}" + (f", {bytes_text(download.here)} here" if download.here else ""))
+    missing = [download for download in wanted if not download.complete]
+    known = sum(download.missing or 0 for download in missing)
+    unknown = sum(download.missing is None for download in missing)
+    print(f"in all {bytes_text(known)}" + (f" and {unknown} of unknown size" if unknown else ""), flush=True)
+    for download in missing:
+        download.fetch()
+        print(f"{download.name}: fetched", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
