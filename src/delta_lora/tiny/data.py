@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import e2e, webnlg
+from delta_lora.tiny import e2e, webnlg, xsum
 
 # task → its folder in data_dir, its generator, and the generator's version: raise it when the output changes
 _GENERATORS: dict[str, tuple[str, Callable[[random.Random], dict[str, bytes]], int]] = {
     "e2e": ("e2e", e2e.files, 2),
     "webnlg": ("webnlg_challenge_2017", webnlg.files, 2),
+    "xsum": ("xsum", xsum.files, 1),
 }
 TASKS = tuple(_GENERATORS)
 
