@@ -21,12 +21,15 @@ def main() -> None:
         print("nothing to download: its models and data are local, or the project makes them")
         return
     for download in wanted:
-        state = "here" if download.complete else f"{bytes_text(download.missing)} to download"
-        print(f"{download.name}: {state}" + (f", {bytes_text(download.here)} here" if download.here else ""))
+        here = f"{bytes_text(download.here)} here" if download.here or download.complete else ""
+        coming = "" if download.complete else f"{bytes_text(download.missing)} to download"
+        print(f"{download.name}: {', '.join(filter(None, (coming, here)))}")
     missing = [download for download in wanted if not download.complete]
     known = sum(download.missing or 0 for download in missing)
     unknown = sum(download.missing is None for download in missing)
-    print(f"in all {bytes_text(known)}" + (f" and {unknown} of unknown size" if unknown else ""), flush=True)
+    print(
+        f"to download in all: {bytes_text(known)}" + (f" and {unknown} of unknown size" if unknown else ""), flush=True
+    )
     for download in missing:
         download.fetch()
         print(f"{download.name}: fetched", flush=True)

@@ -107,6 +107,16 @@ def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]
     return split_attention(loaded) if loaded.config.model_type == "gpt2" else loaded
 
 
+def resolved_revision(model: DictConfig) -> str | None:
+    """The commit that the hub's name resolved to when the model was loaded; None for a folder or a tiny model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if model.path is None or Path(str(model.path)).expanduser().is_dir():
+        return None
+    found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:
     """Call a ``from_pretrained`` and turn what a user can mend into a UserError."""
     try:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.models.gpt2 import fuse_attention
-from delta_lora.models.load import load_model, load_tokenizer
+from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
 from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
@@ -63,7 +63,6 @@ def execute(cell: Cell, folder: Path) -> Run:
     write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
 
     model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
-    revision = getattr(model.config, "_commit_hash", None)
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     if start := start_key(config):
         cell.method.load_start(run_folder(cell.results_dir, start) / START)
@@ -99,7 +98,7 @@ def execute(cell: Cell, folder: Path) -> Run:
         "metrics": metrics,
         "counts": vars(counts),
         "train": training,
-        "environment": environment(revision),
+        "environment": environment(resolved_revision(config.model), cell.task.revision()),
     }
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     tracker.finish({**metrics, **vars(counts)})
@@ -142,8 +141,8 @@ def summary(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
 
 
-def environment(model_revision: str | None) -> dict[str, Any]:
-    """What the run ran on: versions, device, commit, the commit the model's name resolved to."""
+def environment(model_revision: str | None, data_revision: str) -> dict[str, Any]:
+    """What the run ran on: versions, device, commit, and the commits of the model and the data."""
     cuda = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
@@ -152,6 +151,7 @@ def environment(model_revision: str | None) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_commit": git_commit(),
         "model_revision": model_revision,
+        "data_revision": data_revision,
     }
 
 

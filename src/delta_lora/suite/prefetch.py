@@ -92,7 +92,9 @@ def from_hub_files(name: str, files: HubFiles) -> Download:
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
+    disable_progress_bars()  # asking is quick
     try:
         listed: Any = snapshot_download(
             files.repository,
@@ -106,6 +108,8 @@ def from_hub_files(name: str, files: HubFiles) -> Download:
             f"{name}: the hub cannot be asked for {files.repository} at {files.revision} "
             f"({' '.join(str(error).split())}); fetch ahead on a machine with internet, without HF_HUB_OFFLINE"
         ) from error
+    finally:
+        enable_progress_bars()
     if not listed:
         raise UserError(f"{name}: {files.repository} at {files.revision} has none of {', '.join(files.patterns)}")
     missing = sum(file.file_size for file in listed if file.will_download)
@@ -135,7 +139,10 @@ def web_size(file: WebFile) -> tuple[int | None, bool]:
 
 
 def bytes_text(count: int | None) -> str:
-    """``1.52 GB``, ``11.8 MB`` (10⁹ and 10⁶ bytes); ``size unknown``."""
+    """``1.52 GB``, ``11.80 MB``, ``0.3 kB`` (10⁹, 10⁶ and 10³ bytes); ``size unknown``."""
     if count is None:
         return "size unknown"
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.2f} {name}"
+    return f"{count / 1e3:.1f} kB"

@@ -126,7 +126,8 @@ def train(
         data_collator=(
             DataCollatorWithPadding(tokenizer)
             if cell.spec.kind == "classification"
-            else DataCollatorForSeq2Seq(tokenizer, model=None, label_pad_token_id=-100)
+            # given the model, it adds the decoder inputs, which label smoothing would keep BART from making
+            else DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=-100)
         ),
         processing_class=tokenizer,
         callbacks=callbacks,

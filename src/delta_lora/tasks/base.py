@@ -1,5 +1,6 @@
 """What a task is: where its files are, how they become examples, how predictions become scores."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from delta_lora.metrics.base import Resampler
 
 if TYPE_CHECKING:
     from delta_lora.tasks.files import HubFiles, WebFile
+
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,15 @@ class Task(ABC):
 
             return f"generated-{data.version(self.config.name)}"
         return "pinned"
+
+    def revision(self) -> str:
+        """Which data a run was made on, for its record: the original's commit, or what tells other files apart."""
+        if self.generated:
+            return self.fingerprint()
+        if self.data_dir is not None:
+            return f"local, {self.fingerprint()}"
+        found = COMMIT.search(f"{self.fetch()} {self.remote()}")  # a hub snapshot's folder, or the address
+        return found[0] if found else self.fingerprint()
 
     def generated_folder(self) -> Path:
         """The root of the tiny scale's data (layout of ``data_dir``); this task's are written at first use."""

@@ -37,6 +37,8 @@ _NOTATIONS = [  # before the record, between key and value, between pairs, betwe
     ("", ": ", " ; ", "_"),
     ("", " = ", " | ", "_"),
 ]
+# The same as triples, which name the subject before every pair: between its three parts, between triples.
+_TRIPLE_NOTATIONS = [(" -> ", " / "), (", ", "; "), (" = ", " ; "), (" # ", " || "), (" : ", "\n"), (" ", " / ")]
 _BEFORE_TEXT = [" => ", "\n", "] ", " # ", " text "]
 # What a kind of thing has: attribute → what a record shows of it, and verb phrases that tell it.
 _DOMAINS: dict[str, dict[str, tuple[str, str]]] = {
@@ -89,7 +91,60 @@ _DOMAINS: dict[str, dict[str, tuple[str, str]]] = {
         "city": ("{city}", "flows through {value}"),
         "discovered by": ("{person}", "was discovered by {value}"),
     },
+    "ship": {
+        "builder": ("{company}", "was (built|made) by {value}"),
+        "operator": ("{company}", "is operated by {value}"),
+        "captain": ("{person}", "is (led|commanded) by {value}"),
+        "launch year": ("{year}", "was (launched|completed) in {value}"),
+        "length": ("{number}", "has a (total length|length) of {value}"),
+        "crew size": ("{number}", "has {value} crew members"),
+    },
+    "song": {
+        "writer": ("{person}", "was (written|created) by {value}"),
+        "publisher": ("{company}", "(is|was) published by {value}"),
+        "label": ("{company}", "has the label {value}"),
+        "first played": ("{year}", "was first (played|seen|heard) in {value}"),
+        "instrument": ("{thing}", "is played on the {value}"),
+        "other name": ("{name}", "is (also known as|also called) {value}"),
+    },
+    "school": {
+        "principal": ("{person}", "has the principal {value}"),
+        "location": ("{city}", "is (located|found|) in {value}"),
+        "founding year": ("{year}", "was (established|founded) in {value}"),
+        "number of teachers": ("{number}", "has {value} teachers"),
+        "office": ("{city}", "(has|holds) an office in {value}"),
+    },
+    "bridge": {
+        "designer": ("{person}", "was designed by (the designer|) {value}"),
+        "architect": ("{person}", "has the architect {value}"),
+        "material": ("(stone|bronze|marble|wood|glass)", "(is made of|contains) {value}"),
+        "completion year": ("{year}", "was completed in {value}"),
+        "total area": ("{number}", "has a total area of {value}"),
+        "owner": ("{company}", "is owned by {value}"),
+    },
+    "player": {
+        "team": ("{city} {creature}s", "(plays|played) for {value}"),
+        "trainer": ("{person}", "is (trained|managed) by {value}"),
+        "active year": ("{year}", "was active in {value}"),
+        "top speed": ("{number}", "has a top speed of {value}"),
+        "successor": ("{person}", "was followed by {value}"),
+        "league": ("{country} League", "plays in the {value}"),
+    },
 }
+_PEOPLE = ("person", "player")
+_NAMES = [
+    "{place}",
+    "{person}",
+    "{city}",
+    "{name}",
+    "{company}",
+    "{city} {surname} Airport",
+    "University of {city}",
+    "{city} {creature}s",
+    "{country} League",
+    "The {quality} {thing}",
+    "{quality} (Soup|Pie|Cake|Stew)",
+]
 _REVIEWS = [
     "(we|I|{first}) (ate|had lunch|had dinner) at {place} (last night|yesterday|in {city})",
     "the {food} food (was|is) (very good|cheap|excellent|poor|too expensive)",
@@ -117,8 +172,8 @@ def documents(rng: random.Random, end: str = "\n") -> Iterator[str]:
             record, text = describe(rng)
             yield text if kind < 0.05 else _notation(record, rng, rng.choice(_BEFORE_TEXT)) + text
         elif kind < 0.6:
-            record, _ = describe(rng)
-            yield _notation(record, rng, end) + _notation(record, rng)
+            record, text = describe(rng)
+            yield _notation(record, rng, end) + (text if rng.random() < 0.5 else _notation(record, rng))
         elif kind < 0.8:
             yield " ".join(sentence(expand(rng.choice(_REVIEWS), rng, fill(rng))) for _ in range(rng.randint(2, 4)))
         else:
@@ -136,6 +191,8 @@ def fill(rng: random.Random) -> dict[str, str]:
         "surname": rng.choice(SURNAMES),
         "number": str(rng.randint(10, 99)),
         "small": str(rng.randint(1, 9)),
+        "company": f"{rng.choice(SURNAMES)} {rng.choice(['Brothers', 'Press', 'Company', 'Works'])}",
+        "name": f"{rng.choice(QUALITIES + COLOURS)} {rng.choice(CREATURES)}".title(),
         "year": str(rng.randint(1900, 2020)),
         "thing": rng.choice(THINGS),
         "creature": rng.choice(CREATURES),
@@ -151,7 +208,7 @@ def describe(rng: random.Random) -> tuple[dict[str, str], str]:
     """A random record (``title``, ``kind`` and some attributes) and a text of one to three sentences that tells it."""
     kind = rng.choice(list(_DOMAINS))
     values = fill(rng)
-    name = f"{rng.choice(FIRST_NAMES)} {rng.choice(SURNAMES)}" if kind == "person" else rng.choice(_PLACES)
+    name = f"{rng.choice(FIRST_NAMES)} {rng.choice(SURNAMES)}" if kind in _PEOPLE else rng.choice(_PLACES)
     record = {"title": name, "kind": kind}
     told = []
     for attribute in rng.sample(list(_DOMAINS[kind]), rng.randint(1, 4)):
@@ -159,8 +216,8 @@ def describe(rng: random.Random) -> tuple[dict[str, str], str]:
         record[attribute] = expand(value, rng, values)
         told.append(expand(phrase, rng, {"value": record[attribute]}))
     rng.shuffle(told)
-    if kind == "person":
-        sentences, pronoun = [], name
+    if kind in _PEOPLE or rng.random() < 0.3:
+        sentences, pronoun = [], name if kind in _PEOPLE else rng.choice([name, "it"])
     else:
         opening = rng.choice([f"{name} is {article(kind)}", f"there is {article(kind)} called {name}"])
         sentences, pronoun = [f"{opening} that {told.pop()}" if rng.random() < 0.4 else opening], "it"
@@ -172,12 +229,30 @@ def describe(rng: random.Random) -> tuple[dict[str, str], str]:
 
 
 def _notation(record: dict[str, str], rng: random.Random, after: str = "") -> str:
+    if rng.random() < 0.4:
+        return _triples(record, rng) + after
     before, joiner, separator, space = rng.choice(_NOTATIONS)
     pairs = [f"{key}{joiner}{value.replace(' ', space)}" for key, value in record.items()]
     return before + separator.join(pairs) + after
 
 
+def _triples(record: dict[str, str], rng: random.Random) -> str:
+    joiner, separator = rng.choice(_TRIPLE_NOTATIONS)
+    linked, quoted, camel = (rng.random() < 0.5 for _ in range(3))
+    subject, told = record["title"], [key for key in record if key not in ("title", "kind")]
+    triples = []
+    for key in told:
+        value = f'"{record[key]}"' if quoted and record[key].isdigit() else record[key]
+        name = key.title().replace(" ", "") if camel else key
+        parts = (subject, name[:1].lower() + name[1:], value)
+        triples.append(joiner.join(part.replace(" ", "_") if linked else part for part in parts))
+    return separator.join(triples)
+
+
 def _list_twice(rng: random.Random, end: str) -> str:
-    items = [rng.choice([fill(rng)["place"], fill(rng)["person"], fill(rng)["city"]]) for _ in range(rng.randint(2, 5))]
+    items = [expand(rng.choice(_NAMES), rng, fill(rng)) for _ in range(rng.randint(2, 5))]
+    if rng.random() < 0.3:
+        linked = ", ".join(item.replace(" ", "_") for item in items)
+        return f"{linked}{end}{', '.join(items)}."
     again = items if rng.random() < 0.5 else rng.sample(items, len(items))
     return f"{', '.join(items)}{rng.choice([end, end, '. (again) '])}{', '.join(again)}."

@@ -6,10 +6,10 @@ import random
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from delta_lora.tiny import corpus, pretrain
-from delta_lora.tiny.induction import write_induction_circuit
+from delta_lora.tiny.induction import pair_word_forms, write_induction_circuit
 from delta_lora.tiny.pretrain import Recipe, Start
 
-RECIPE = Recipe("gpt2-tiny", "gpt2", version=3)
+RECIPE = Recipe("gpt2-tiny", "gpt2", version=5)
 
 
 def start(recipe: Recipe) -> Start:
@@ -34,4 +34,5 @@ def start(recipe: Recipe) -> Start:
     batches = pretrain.causal_batches(texts, tokenizer, recipe.batch_size, recipe.length)
     model = GPT2LMHeadModel(config)
     write_induction_circuit(model)
+    pair_word_forms(model.transformer.wte.weight, tokenizer.get_vocab())
     return model, tokenizer, batches

@@ -8,6 +8,7 @@ into the initial weights. Every weight is trained from there on.
 """
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -26,12 +27,13 @@ def write_induction_circuit(model: GPT2LMHeadModel) -> None:
     With d the width, h the head size and P the first h residual dimensions (which hold sinusoidal positions, and no
     token):
 
-    * layer 0, head 0: keys read P and queries read P turned back by one token, so the head attends to the previous
-      token; its values are the token seen through M (d×h), which its output writes along N (d×h).
-    * layer 1, every head: queries M · current token, keys N · previous token, so it attends to what followed an
-      earlier occurrence; values and outputs are an orthonormal basis outside P and its transpose, so it copies.
+    * layer 0, heads 0 and 1: keys read P and queries read P turned back by one or by two tokens, so each head attends
+      to that token; its values are the token seen through M (d×h), which its output writes along N₁ or N₂ (d×h).
+    * layer 1, every head: queries M · current token, keys N₁ or N₂ · earlier token, so it attends to what stood one
+      place after an earlier occurrence, or two (``Alan_Turing`` → ``Alan Turing``); values and outputs are an
+      orthonormal basis outside P and its transpose, so it copies.
 
-    Needs at least two layers, and draws from torch's global generator.
+    Needs at least two layers of at least two heads, and draws from torch's global generator.
     """
     width, head = model.config.n_embd, model.config.n_embd // model.config.n_head
     body = model.transformer
@@ -45,27 +47,50 @@ def write_induction_circuit(model: GPT2LMHeadModel) -> None:
         body.wpe.weight.zero_()
         body.wpe.weight[:, 0:head:2] = _POSITION * phases.sin()
         body.wpe.weight[:, 1:head:2] = _POSITION * phases.cos()
-        seen, written = _orthonormal(width, head, blank=head), _orthonormal(width, head)
+        seen = _orthonormal(width, head, blank=head)
+        written = _orthonormal(width, 2 * head).split(head, dim=1)
 
         first, second = (block.attn for block in cast(list[GPT2Block], [body.h[0], body.h[1]]))
         # c_attn is a Conv1D: weight (in, out), and its output is [queries, keys, values]
-        queries, keys, values = first.c_attn.weight.split(width, dim=1)
-        queries[:, :head] = 0
-        keys[:, :head] = 0
-        for pair, angle in enumerate(angles.tolist()):
-            sine, cosine = 2 * pair, 2 * pair + 1
-            keys[sine, sine] = keys[cosine, cosine] = _LOOK_BACK
-            queries[sine, sine] = queries[cosine, cosine] = _LOOK_BACK * math.cos(angle)
-            queries[cosine, sine], queries[sine, cosine] = -_LOOK_BACK * math.sin(angle), _LOOK_BACK * math.sin(angle)
-        values[:, :head] = seen
-        first.c_proj.weight[:head] = _PASS_ON * written.T
+        for back in (1, 2):
+            part = slice((back - 1) * head, back * head)
+            queries, keys, values = (matrix[:, part] for matrix in first.c_attn.weight.split(width, dim=1))
+            queries[:] = 0
+            keys[:] = 0
+            for pair, angle in enumerate((back * angles).tolist()):
+                sine, cosine = 2 * pair, 2 * pair + 1
+                keys[sine, sine] = keys[cosine, cosine] = _LOOK_BACK
+                queries[sine, sine] = queries[cosine, cosine] = _LOOK_BACK * math.cos(angle)
+                queries[cosine, sine] = -_LOOK_BACK * math.sin(angle)
+                queries[sine, cosine] = _LOOK_BACK * math.sin(angle)
+            values[:] = seen
+            first.c_proj.weight[part] = _PASS_ON * written[back - 1].T
 
         queries, keys, values = second.c_attn.weight.split(width, dim=1)
-        queries[:] = _MATCH * seen.repeat(1, width // head)
-        keys[:] = _MATCH * written.repeat(1, width // head)
+        for number in range(width // head):
+            part = slice(number * head, (number + 1) * head)
+            queries[:, part] = _MATCH * seen
+            keys[:, part] = _MATCH * written[number == width // head - 1]
         values.zero_()
         values[:, : width - head] = _orthonormal(width, width - head, blank=head)
         second.c_proj.weight[:] = _COPY * values.T
+
+
+def pair_word_forms(embeddings: Tensor, vocabulary: Mapping[str, int], likeness: float = 0.8) -> None:
+    """Make the embeddings of a word inside a text and at its start alike, as those of trained models are.
+
+    A byte-level BPE has ``ĠTuring`` for the word after a space and ``Turing`` elsewhere, say in ``Alan_Turing``.
+
+    Args:
+        embeddings: (tokens, d) random initial embeddings, changed in place.
+        vocabulary: token → row.
+        likeness: the cosine similarity of the two.
+    """
+    with torch.no_grad():
+        for token, row in vocabulary.items():
+            other = vocabulary.get(token.removeprefix("Ġ")) if token.startswith("Ġ") else None
+            if other is not None:
+                embeddings[row] = likeness * embeddings[other] + math.sqrt(1 - likeness**2) * embeddings[row]
 
 
 def _orthonormal(rows: int, columns: int, blank: int = 0) -> Tensor:

@@ -27,7 +27,7 @@ class Recipe:
     layers: int = 4
     width: int = 128
     heads: int = 4
-    vocabulary: int = 1536
+    vocabulary: int = 2048
     positions: int = 512
     steps: int = 700
     batch_size: int = 8
@@ -72,6 +72,35 @@ def causal_batches(
         ids = torch.tensor(buffer[:need]).view(batch_size, length)
         del buffer[:need]
         yield {"input_ids": ids, "labels": ids}
+
+
+def masked_batches(
+    texts: Iterator[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
+) -> Iterator[Batch]:
+    """Masked language modelling: texts and pairs of texts in the tokenizer's own form, padded to the batch's longest.
+
+    ``input_ids``, ``attention_mask`` and ``labels`` are (batch_size, tokens ≤ length). Of 15 % of the tokens that
+    are no special ones, 80 % become the mask, 10 % a random token and 10 % stay; ``labels`` is -100 at all others.
+    Draws from torch's global generator.
+    """
+    special = torch.zeros(len(tokenizer), dtype=torch.bool)
+    special[tokenizer.all_special_ids] = True
+    ordinary = (~special).nonzero().squeeze(1)
+    while True:
+        encoded = [tokenizer(*next(texts), truncation=True, max_length=length) for _ in range(16 * batch_size)]
+        # Texts of similar length share a batch, which halves the padding.
+        encoded.sort(key=lambda example: len(example["input_ids"]))
+        for index in torch.randperm(16).tolist():
+            examples = encoded[index * batch_size : (index + 1) * batch_size]
+            padded = tokenizer.pad({"input_ids": [example["input_ids"] for example in examples]}, return_tensors="pt")
+            ids = padded["input_ids"]
+            chosen = (torch.rand(ids.shape) < 0.15) & ~special[ids]
+            labels = ids.where(chosen, torch.tensor(-100))
+            fate = torch.rand(ids.shape)
+            ids = ids.masked_fill(chosen & (fate < 0.8), tokenizer.mask_token_id)
+            random_tokens = ordinary[torch.randint(len(ordinary), ids.shape)]
+            ids = random_tokens.where(chosen & (fate >= 0.9), ids)
+            yield {"input_ids": ids, "attention_mask": padded["attention_mask"], "labels": labels}
 
 
 def train(
