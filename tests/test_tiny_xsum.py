@@ -2,16 +2,20 @@
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
 from delta_lora.metrics.xsum import score
+from delta_lora.suite.cell import run_cell
+from delta_lora.suite.decoding import decode
 from delta_lora.tasks.xsum import COLUMNS, XSum
 from delta_lora.tiny import bart, data, models, news, xsum
 
@@ -111,7 +115,7 @@ def test_same_recipe_gives_the_same_weights(folder: Path, tmp_path: Path) -> Non
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-def test_every_token_of_the_data_is_a_word_that_pretraining_has_seen(folder: Path, task: XSum) -> None:
+def test_documents_fit_and_are_made_of_known_tokens(folder: Path, task: XSum) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pairs = task.read_train(task.fetch())
     lengths = [len(ids) for ids in tokenizer([document for document, _ in pairs])["input_ids"]]
@@ -160,3 +164,24 @@ def test_the_initial_weights_copy_what_follows_in_the_source() -> None:
     with torch.no_grad():
         predicted = model(input_ids=source, decoder_input_ids=source).logits[:, :-1].argmax(-1)
     assert (predicted == source[:, 1:]).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_cell_runs_end_to_end_and_its_adapter_is_a_stock_one(
+    smoothing: float, composed: Callable[..., DictConfig], folder: Path, tmp_path: Path
+) -> None:
+    config = composed(
+        "task=xsum", "model=bart-tiny", "scale=tiny", "method=delta-lora", f"model.path={folder}",
+        f"cache_dir={tmp_path / 'cache'}", "task.train.max_steps=4", "task.train.warmup_steps=1",
+        "method.start_steps=1", "task.max_train_examples=32", "task.max_test_examples=2",
+        "task.decode.max_new_tokens=12", f"task.train.label_smoothing={smoothing}",
+    )  # fmt: skip
+    run = run_cell(config)
+    assert set(run.metrics) == set(config.task.metrics)
+    assert run.counts["trainable"] == 6 * 2 * 4 * (128 + 128)
+    rows, adapter = run.predictions(), run.path / "adapter"
+    tokenizer, base = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
+    stock = PeftModel.from_pretrained(base, adapter).merge_and_unload()  # type: ignore[operator]
+    task = config.task
+    again = decode(stock, tokenizer, [row["input"] for row in rows], task.decode, "seq2seq", task.train.max_length)
+    assert again == [row["prediction"] for row in rows]

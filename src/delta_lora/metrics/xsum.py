@@ -8,6 +8,7 @@ import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 
 from delta_lora.metrics.base import Scores, SuiteMetric, check_items, select
 from delta_lora.metrics.sentences import split_sentences
@@ -48,7 +49,8 @@ class XSumResampler:
     def __init__(self, predictions: Sequence[str], references: Sequence[str]) -> None:
         check_items(predictions, references)
         self.size = len(predictions)
-        scorer = RougeScorer(list(_COLUMNS.values()), use_stemmer=True)
+        # the tokenizer that it takes by itself, too, but with a remark on the terminal
+        scorer = RougeScorer(list(_COLUMNS.values()), tokenizer=DefaultTokenizer(use_stemmer=True))
         rows = []
         for prediction, reference in zip(predictions, references, strict=True):
             # ROUGE-Lsum takes a line for a sentence; to the others a line end is a space.
