@@ -1,6 +1,7 @@
 """AdaLoRA (Zhang et al. 2023, arXiv 2303.10512), from PEFT: rank where the loss is sensitive."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
 from delta_lora.methods.adapter_file import Factors, write_adapter
-from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule
+from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update
 
 STATE_FILE = "adalora_state.safetensors"
 
@@ -106,6 +107,11 @@ class AdaLora(PeftMethod):
     def export(self, directory: Path) -> None:
         """Write the pruned update as a LoRA adapter, loadable by stock PEFT over the original checkpoint."""
         write_adapter(directory, self.peft_model, self.factors(), self.spec)
+
+    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
+        """The factors of each layer's update, pruned triplets left out."""
+        for name, factors in self.factors().items():
+            yield name, factors.update(reference.get_submodule(name).get_parameter("weight"))
 
     def factors(self) -> dict[str, Factors]:
         """P and ΛQ of each layer without the pruned triplets (one zero triplet where all are pruned)."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from delta_lora.methods.base import TASK_TYPES, ModelSpec
+from delta_lora.methods.base import TASK_TYPES, ModelSpec, Update
 from delta_lora.models.gpt2 import PARTS, SplitProjection
 
 
@@ -23,6 +23,13 @@ class Factors:
     b: Tensor
     scale: float
     magnitude: Tensor | None = None
+
+    def update(self, weight: Tensor) -> Update:
+        """W − W_0 over the weight W_0 (out, in): the two factors, or dense where there is a magnitude."""
+        if self.magnitude is None:
+            return self.b * self.scale, self.a
+        directed = weight.detach().to(self.b) + self.scale * self.b @ self.a
+        return (self.magnitude / directed.norm(dim=1))[:, None] * directed - weight.detach().to(self.b)
 
 
 def write_adapter(directory: Path, model: PeftModel, factors: dict[str, Factors], spec: ModelSpec) -> None:

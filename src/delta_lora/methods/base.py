@@ -1,6 +1,7 @@
 """What every method implements, and what the methods built on PEFT share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,10 @@ TASK_TYPES: dict[Kind, TaskType] = {
     "seq2seq": TaskType.SEQ_2_SEQ_LM,
     "classification": TaskType.SEQ_CLS,
 }
+
+
+# W − W_0 of one weight: as it is (d, c), or as low-rank factors b (d, R) and a (R, c) whose product it is.
+Update = Tensor | tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,14 @@ class Method(ABC):
                 else:
                     trainable += parameter.numel()
         return Counts(trainable=trainable, extra_updatable=0, head=head)
+
+    @abstractmethod
+    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
+        """What was learned for each target weight, W − W_0, by the module's name in the plain model.
+
+        Args:
+            reference: the model as it was loaded, where a method needs W_0 to tell.
+        """
 
     @abstractmethod
     def merge(self) -> PreTrainedModel:

@@ -1,5 +1,6 @@
 """Delta-LoRA (arXiv 2309.02411) as a method of the suite; the library does the work."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from delta_lora.export import write_adapter
 from delta_lora.layers import adapted_layers
 from delta_lora.methods import checks
 from delta_lora.methods.adapter_file import Factors
-from delta_lora.methods.base import Counts, LayerSizes, ModelSpec, Schedule
+from delta_lora.methods.base import Counts, LayerSizes, ModelSpec, Schedule, Update
 from delta_lora.methods.lora import LowRank
 
 
@@ -82,27 +83,28 @@ class DeltaLoraMethod(LowRank):
 
         Of rank 4r, where the run started from another task's: what moved W there comes on top.
         """
-        if not self._moved:
-            self.delta.export(directory)
-            return
-        moved = self._moved
-        deltas = [
-            (name, torch.cat([b, moved[name].b.to(b)], dim=1), torch.cat([a, moved[name].a.to(a)]))
-            for name, b, a in self.delta.effective_delta()
-        ]
-        write_adapter(self.peft_model, "default", deltas, directory)
+        write_adapter(self.peft_model, "default", self._deltas(), directory)
+
+    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
+        """The factors of each layer's whole update, W's own movement included."""
+        for name, b, a in self._deltas():
+            yield name, (b, a)
+
+    def _deltas(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for name, b, a in self.delta.effective_delta():
+            if (moved := self._moved.get(name)) is not None:
+                b, a = torch.cat([b, moved.b.to(b)], dim=1), torch.cat([a, moved.a.to(a)])
+            yield name, b, a
 
     def save_start(self, path: Path) -> None:
         """Write A and B, and how far W has moved: b a, as ``NAME.moved_a`` and ``NAME.moved_b``."""
         tensors = self.start_tensors()
-        for name, b, a in self.delta.effective_delta():
-            layer = self.adapted_layers()[name]
-            rank, scale = self.rank, self.alpha / self.rank
+        rank, scale = self.rank, self.alpha / self.rank
+        for name, b, a in self._deltas():
             b = b.clone()
+            layer = self.adapted_layers()[name]
             b[:, :rank] -= scale * layer.lora_B["default"].get_parameter("weight").detach()  # that part is not in W
-            before = self._moved.get(name)
-            tensors[f"{name}.moved_a"] = a if before is None else torch.cat([a, before.a.to(a)])
-            tensors[f"{name}.moved_b"] = b if before is None else torch.cat([b, before.b.to(b)], dim=1)
+            tensors[f"{name}.moved_a"], tensors[f"{name}.moved_b"] = a, b
         self._write_start(path, tensors)
 
     def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:

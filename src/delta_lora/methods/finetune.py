@@ -1,5 +1,6 @@
 """The three fine-tuning baselines: dense weights with gradients (§5.1 of the paper)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -8,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule, named_modules
+from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule, Update, named_modules
 
 Scope = Literal["all", "all-but-embeddings", "query-value"]
 
@@ -48,6 +49,13 @@ class FineTune(Method):
                 for module in named_modules(model, spec.head_modules).values():
                     module.requires_grad_(True)
         return model
+
+    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
+        """The dense W − W_0 of each target weight."""
+        before = named_modules(reference, self.spec.target_modules)
+        for name, module in named_modules(self.model, self.spec.target_modules).items():
+            weight = module.get_parameter("weight").detach()
+            yield name, weight - before[name].get_parameter("weight").detach().to(weight.device)
 
     def merge(self) -> PreTrainedModel:
         """Return the model itself: nothing is kept apart from it."""

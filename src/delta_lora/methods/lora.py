@@ -1,6 +1,6 @@
 """LoRA (Hu et al. 2022, arXiv 2106.09685) and its relatives, from PEFT."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
 from delta_lora.methods.adapter_file import Factors, write_adapter
-from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule
+from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update
 
 PEFT_OPTIONS = (
     "alpha_pattern",
@@ -56,6 +56,11 @@ class LowRank(PeftMethod):
     def export(self, directory: Path) -> None:
         """Write the adapter, loadable by stock PEFT over the original checkpoint."""
         write_adapter(directory, self.peft_model, self.factors(), self.spec)
+
+    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
+        """The factors of each layer's update."""
+        for name, factors in self.factors().items():
+            yield name, factors.update(reference.get_submodule(name).get_parameter("weight"))
 
     def factors(self) -> dict[str, Factors]:
         """The learned update s·B A of each adapted layer, by the layer's name in the plain model."""

@@ -1,5 +1,6 @@
 """One cell, as a recipe: data, model, method, train, decode, score, record."""
 
+import json
 import logging
 import platform
 import shutil
@@ -25,6 +26,7 @@ from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
 from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
 from delta_lora.suite.selection import BestEpoch
+from delta_lora.suite.similarity import measure
 from delta_lora.suite.start import START, start_key
 from delta_lora.suite.tracking import Tracker
 from delta_lora.suite.training import train
@@ -84,6 +86,9 @@ def execute(cell: Cell, folder: Path) -> Run:
     else:
         training = train(cell, trained, tokenizer, examples, callbacks, checkpoints)
         cell.method.export(folder / "adapter")
+        reference = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
+        write_text(folder / "similarity.json", json.dumps(measure(cell.method, reference), indent=1) + "\n")
+        del reference
         predictions = decode_items(cell, tokenizer, items, training)
     write_jsonl(folder / "log.jsonl", training.pop("log_history"))
     lines = cell.task.lines(items, predictions)
