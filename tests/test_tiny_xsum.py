@@ -50,11 +50,11 @@ def test_the_tasks_own_reader_takes_the_files(task: XSum) -> None:
         assert tuple(pd.read_parquet(task.data_dir / "xsum" / name).columns) == COLUMNS
 
 
-def test_no_test_document_and_hardly_a_test_summary_is_in_training(task: XSum) -> None:
+def test_no_test_document_and_no_test_summary_is_in_training(task: XSum) -> None:
     train, items = task.read_train(task.fetch()), task.read_test(task.fetch())
     documents, summaries = {document for document, _ in train}, {summary for _, summary in train}
     assert not documents & {item.input for item in items}
-    assert sum(item.references[0] in summaries for item in items) <= 2
+    assert not summaries & {item.references[0] for item in items}
     assert len({item.extra["document_id"] for item in items}) == len(items)
 
 

@@ -14,7 +14,7 @@ from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLay
 from delta_lora.tiny import news, pretrain
 from delta_lora.tiny.pretrain import Batch, Recipe, Start
 
-RECIPE = Recipe("bart-tiny", "bart", version=1, layers=2, steps=780, batch_size=8, length=128, seconds=70)
+RECIPE = Recipe("bart-tiny", "bart", version=2, layers=2, steps=780, batch_size=8, length=128, seconds=70)
 
 MASKED = 0.3  # share of a document's tokens that are masked (Lewis et al. 2020, arXiv 1910.13461, §2.2 and §4)
 GAPS = 0.4  # share of the documents that miss one whole sentence instead (Zhang et al. 2020, arXiv 1912.08777)

@@ -13,7 +13,7 @@ from delta_lora.tiny import e2e, webnlg, xsum
 _GENERATORS: dict[str, tuple[str, Callable[[random.Random], dict[str, bytes]], int]] = {
     "e2e": ("e2e", e2e.files, 2),
     "webnlg": ("webnlg_challenge_2017", webnlg.files, 2),
-    "xsum": ("xsum", xsum.files, 1),
+    "xsum": ("xsum", xsum.files, 2),
 }
 TASKS = tuple(_GENERATORS)
 

@@ -74,7 +74,9 @@ def fill(rng: random.Random) -> dict[str, str]:
         "few": rng.choice(_NUMBERS),
         "day": rng.choice(_DAYS),
         "month": rng.choice(_MONTHS),
+        "young": str(rng.randint(18, 35)),
         "year": str(rng.randint(1900, 2020)),
+        "recent": str(rng.randint(1980, 2020)),
         "creature": creature,
         "a_creature": article(creature),
         "thing": rng.choice(THINGS),
@@ -308,7 +310,7 @@ _TOPICS = [
     Topic(  # a shop opens
         lead=[
             "(there was a queue outside|balloons hung over|music came from) a (new|) door in {street} on {day}",
-            "{person} had (dreamed|thought) of this (day|moment) since {year}",
+            "{person} had (dreamed|thought) of this (day|moment) since {recent}",
         ],
         body=[
             "(the people of {city}|families from {city}|those in {city}) can now (buy|find|choose from) {goods}",
@@ -408,7 +410,7 @@ _TOPICS = [
             "{person} (did not sleep|hardly slept|was up) all night",
         ],
         body=[
-            "{other} (had held|held|had) the (post|job) since {year}",
+            "{other} (had held|had) the (post|job) since {recent}",
             "the (vote|choice|decision) (was|came out) {number} to {fewer} for {person}",
             "(members|those) of the {post} in {city} (met|came together) (at|in) {place}",
         ],
@@ -498,7 +500,7 @@ _TOPICS = [
         body=[
             "(the|this) {crop} in the garden (in|near) {city} weighed {number} kilograms",
             "the (old|previous|former) (best|record), by {other} from {country}, was {fewer} kilograms",
-            "{person}, {age}, has grown vegetables (for {count} years|since {year})",
+            "{person}, {age}, has grown vegetables (for {count} years|since {recent})",
         ],
         spare=[
             "it will be (eaten|cooked|made into soup) (by the family|at a party in {town})",

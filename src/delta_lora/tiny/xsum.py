@@ -20,20 +20,20 @@ TEST_PAIRS = 80
 def files(rng: random.Random) -> dict[str, bytes]:
     """The three parquet files (``document``, ``summary``, ``id``), as path → content.
 
-    A document has its sentences one a line, as XSum's have. No document is there twice.
+    A document has its sentences one a line, as XSum's have. No summary of one file is in another.
     """
-    used: set[str] = set()
+    taken: set[str] = set()
 
     def pairs(count: int) -> list[tuple[str, str]]:
-        made: list[tuple[str, str]] = []
+        made: dict[str, str] = {}
         while len(made) < count:
             story, summary = tell(rng.choice(_TOPICS), rng)
-            if (document := "\n".join(story)) not in used:
-                used.add(document)
-                made.append((document, summary))
-        return made
+            if summary not in taken:
+                made["\n".join(story)] = summary
+        taken.update(made.values())
+        return list(made.items())
 
-    sizes = {"train": TRAIN_PAIRS, "validation": VALIDATION_PAIRS, "test": TEST_PAIRS}
+    sizes = {"test": TEST_PAIRS, "validation": VALIDATION_PAIRS, "train": TRAIN_PAIRS}
     contents, first = {}, 10_000_000
     for split, size in sizes.items():
         contents[f"{split}-00000-of-00001.parquet"] = _parquet(pairs(size), first)
@@ -154,7 +154,7 @@ _TOPICS = [
         body=[
             "(manager|coach) {other} had (wanted|looked for) (somebody|a player) {role}",
             "the (papers|contract) (run|runs|will keep the player) at {club} for {few} (seasons|years)",
-            "(supporters|fans) of {rival} (will|may) (miss|remember) the {age}-year-old",
+            "(supporters|fans) of {rival} (will|may) (miss|remember) the {young}-year-old",
             "(the two sides|the clubs) {fee}",
         ],
         spare=[
@@ -219,7 +219,7 @@ _TOPICS = [
     Topic(  # jobs
         lead=[
             "(staff|workers) were called (together|to the canteen) (at|before) {count} o'clock on {day}",
-            "{other} (had worked|started) there (since|in) {year}",
+            "{other} (had worked there since|started there in) {recent}",
         ],
         body=[
             "{company} (told them|said) that {change}",
@@ -262,11 +262,11 @@ _TOPICS = [
         spare=[
             "(some|many) (people|residents) of {street} (clapped|left the room)",
             "the (last|first) drawings were shown in {month}",
-            '"(I|we) have lived here (since {year}|for {few} years)," said {other}',
+            '"(I|we) have lived here (since {recent}|for {few} years)," said {other}',
         ],
         gist=[
             "Plans for a {project_gist} in {city} have been {vote_gist} {reason_gist}.",
-            "(Councillors|The council) in {city} (has|have) {vote_gist} plans for a {project_gist} {reason_gist}.",
+            "(Councillors in {city} have|{city} council has) {vote_gist} plans for a {project_gist} {reason_gist}.",
         ],
         facts={
             "project": [
@@ -342,7 +342,7 @@ _TOPICS = [
     Topic(  # a search
         lead=[
             "(a dog barked|a phone rang) (in the dark|before dawn) on {day}, and the (wait|waiting) was over",
-            "{other} (had kept|kept) the light on (until|since) {day}",
+            "{other} (kept the light on until|had kept the light on since) {day}",
         ],
         body=[
             "{person}, {age}, (had left|left|set out from) {city} {purpose}",
@@ -351,7 +351,7 @@ _TOPICS = [
         ],
         spare=[
             "the (weather|wind) (had been|was) (bad|calm) (since {day}|)",
-            "(the|a) {colour} (coat|bag) (lay|was found) (near|at) {place}",
+            "the {colour} (coat|bag) (lay|was found) (near|at) {place}",
             '"(thank you|thanks) to (everyone|all)," said {other}',
         ],
         gist=[
@@ -386,12 +386,12 @@ _TOPICS = [
         ],
         spare=[
             "(the others|the losers) (clapped|were kind)",
-            "(it|the prize) (was first given|has been given since) in {year}",
+            "(it|the prize) (was first given in|has been given since) {year}",
             '"I will buy {a_creature}," said {surname}',
         ],
         gist=[
-            "{city} {work_gist} {person} has won (a|the) £{fewer},000 prize for a {plot_gist}.",
-            "A {plot_gist} by {city} {work_gist} {person} has won a £{fewer},000 prize.",
+            "{city} {work_gist} {person} has won the £{fewer},000 prize for a {plot_gist}.",
+            "A {plot_gist} by {city} {work_gist} {person} has won the £{fewer},000 prize.",
         ],
         facts={
             "work": [
@@ -411,19 +411,19 @@ _TOPICS = [
     ),
     Topic(  # money for a good cause
         lead=[
-            "{person} had (never|hardly ever) (trained|done sport) (before|) {month}",
+            "{person} had (never|hardly ever) (trained|done sport) before {month}",
             "(the alarm|the clock) will ring (early|at {count} o'clock) for {person} on {day}",
         ],
         body=[
             "the (route|plan) is {number} miles (long|), (from|out of) {city} (and|) to {town}",
             "{mode}, (says|said) the {age}-year-old",
             "(the money|every penny) will (go|be given) to {cause}",
-            "{job} (since|for most of the time since) {year}, {surname} (has|took) {count} (days|weeks) off",
+            "{job} (since|for most of the time since) {recent}, {surname} (has|took) {count} (days|weeks) off",
         ],
         spare=[
             "{other} (will|may) (come along|drive behind)",
             "(a firm|{company}) gave the (shoes|bag)",
-            "(so far|already) £{fewer},000 (has|have) come in",
+            "(so far|already) £{fewer},000 has come in",
         ],
         gist=[
             "A {job_gist} is to {mode_gist} {number} miles from {city} to {town} to raise money for {cause_gist}.",
