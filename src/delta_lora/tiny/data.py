@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import e2e, webnlg, xsum
+from delta_lora.tiny import e2e, glue, webnlg, xsum
 
 # task → its folder in data_dir, its generator, and the generator's version: raise it when the output changes
 _GENERATORS: dict[str, tuple[str, Callable[[random.Random], dict[str, bytes]], int]] = {
     "e2e": ("e2e", e2e.files, 2),
     "webnlg": ("webnlg_challenge_2017", webnlg.files, 2),
     "xsum": ("xsum", xsum.files, 2),
+    **{f"glue/{name}": (f"glue/{name}", glue.generator(name), 1) for name in glue.TASKS},
 }
 TASKS = tuple(_GENERATORS)
 

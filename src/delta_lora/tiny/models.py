@@ -15,15 +15,19 @@ from filelock import FileLock, Timeout
 from rich.progress import Progress
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import bart, gpt2, pretrain
+from delta_lora.tiny import bart, gpt2, pretrain, roberta
 from delta_lora.tiny.pretrain import Recipe, Start
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "pretraining.json"
 
 
-MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in (gpt2.RECIPE, bart.RECIPE)}
-_ARCHITECTURES: dict[str, Callable[[Recipe], Start]] = {"gpt2": gpt2.start, "bart": bart.start}
+MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in (gpt2.RECIPE, roberta.RECIPE, bart.RECIPE)}
+_ARCHITECTURES: dict[str, Callable[[Recipe], Start]] = {
+    "gpt2": gpt2.start,
+    "roberta": roberta.start,
+    "bart": bart.start,
+}
 
 
 def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path:

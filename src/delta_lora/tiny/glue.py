@@ -1,0 +1,226 @@
+"""Generated data sets in the layouts and the label kinds of the eight GLUE tasks.
+
+The pair tasks compare statements (``statements``): the same facts in other words, or with a fact changed, denied, left
+out or added. What differs keeps its words more often than what agrees, so that counting common words does not solve
+them. A small share of the labels is wrong, as in the real sets, so no model reaches 100.
+"""
+
+import io
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from delta_lora.tiny import remarks, statements
+from delta_lora.tiny.statements import OTHER_TOPICS, TRAINING_TOPICS, Fact, Statement
+
+NOISE = 0.04  # share of wrong labels
+REWORDED = {True: 0.5, False: 0.3}  # how often what agrees, and what differs, is said in other words
+Row = tuple[Any, ...]  # the sentences, then the label
+Draw = Callable[[random.Random, list[str]], Row]
+
+SIZES = {  # rows of training, and of each validation split
+    "mnli": (2400, 200),
+    "sst2": (2000, 300),
+    "mrpc": (1800, 300),
+    "cola": (2400, 300),
+    "qnli": (2000, 300),
+    "qqp": (2000, 300),
+    "rte": (1800, 277),
+    "stsb": (1800, 300),
+}
+_COLUMNS = {
+    "mnli": ("premise", "hypothesis"),
+    "sst2": ("sentence",),
+    "mrpc": ("sentence1", "sentence2"),
+    "cola": ("sentence",),
+    "qnli": ("question", "sentence"),
+    "qqp": ("question1", "question2"),
+    "rte": ("sentence1", "sentence2"),
+    "stsb": ("sentence1", "sentence2"),
+}
+
+
+def generator(task: str) -> Callable[[random.Random], dict[str, bytes]]:
+    """The generator of one task ("mnli" …): a seeded random generator → file name → content.
+
+    Each file has the task's columns, ``label`` (int64; float64 for STS-B) and ``idx`` (int32). No row of a validation
+    split stands in training, whatever its label.
+    """
+    return lambda rng: _files(task, rng)
+
+
+def _files(task: str, rng: random.Random) -> dict[str, bytes]:
+    draw, (train, validation) = _DRAWS[task], SIZES[task]
+    splits = {"train": (train, TRAINING_TOPICS), "validation": (validation, TRAINING_TOPICS)}
+    if task == "mnli":
+        matched = splits.pop("validation")
+        splits |= {"validation_matched": matched, "validation_mismatched": (validation, OTHER_TOPICS)}
+    seen: set[Row] = set()
+    files = {}
+    for split, (size, topics) in splits.items():
+        rows: list[Row] = []
+        while len(rows) < size:
+            row = draw(rng, topics)
+            if row[:-1] not in seen:
+                seen.add(row[:-1])
+                rows.append(row)
+        files[f"{split}-00000-of-00001.parquet"] = _parquet(rows, _COLUMNS[task], task == "stsb")
+    return files
+
+
+def _cola(rng: random.Random, topics: list[str]) -> Row:
+    """Acceptable (1, 70 %) or with one mistake."""
+    good = rng.random() < 0.7
+    return (remarks.acceptable(rng) if good else remarks.unacceptable(rng)), _noisy(int(good), 2, rng)
+
+
+def _sst2(rng: random.Random, topics: list[str]) -> Row:
+    """A favourable opinion (1) or not; some are negated or have two sides."""
+    good = rng.random() < 0.53
+    return remarks.opinion(good, rng), _noisy(int(good), 2, rng)
+
+
+def _mrpc(rng: random.Random, topics: list[str]) -> Row:
+    """The same facts (1, two thirds), or one of two changed, or the subject."""
+    told = _statement(topics, (2, 2), rng)
+    same = rng.random() < 0.67
+    other = told if same else _changed(told, rng)
+    return *_pair(told, _shuffled(other, rng), same, rng), _noisy(int(same), 2, rng)
+
+
+def _rte(rng: random.Random, topics: list[str]) -> Row:
+    """Entailment (0) or not (1): the second tells one of the first's facts, or it is changed, or nothing is known."""
+    told = _statement(topics, (1, 3), rng)
+    kind = rng.choice(["entailment", "entailment", "contradiction", "neutral"])
+    return *_inference(told, kind, rng), _noisy(int(kind != "entailment"), 2, rng)
+
+
+def _mnli(rng: random.Random, topics: list[str]) -> Row:
+    """Entailment (0), neutral (1) or contradiction (2)."""
+    kinds = ["entailment", "neutral", "contradiction"]
+    kind = rng.choice(kinds)
+    return *_inference(_statement(topics, (1, 2), rng), kind, rng), _noisy(kinds.index(kind), 3, rng)
+
+
+def _qnli(rng: random.Random, topics: list[str]) -> Row:
+    """The sentence answers the question (0), or is of another attribute or another subject (1)."""
+    told = _statement(topics, (2, 2), rng)
+    asked, name = rng.choice(told.facts).attribute, told.subject
+    answers = rng.random() < 0.5
+    if not answers and rng.random() < 0.35:
+        asked = statements.missing(told, rng).attribute
+    elif not answers:
+        name = statements.subject(told.topic, rng, other_than=name)
+    question = statements.ask(told.topic, name, asked, rng.randrange(3))
+    return question, statements.tell(told, statements.wordings(told, rng)), _noisy(int(not answers), 2, rng)
+
+
+def _qqp(rng: random.Random, topics: list[str]) -> Row:
+    """Two questions that ask the same (1, 37 %), or for another attribute or about another subject."""
+    topic = rng.choice(topics)
+    name, attribute = statements.subject(topic, rng), rng.choice(list(statements.TOPICS[topic]))
+    same = rng.random() < 0.37
+    other_name, other = name, attribute
+    if not same and rng.random() < 0.35:
+        other = rng.choice([a for a in statements.TOPICS[topic] if a != attribute])
+    elif not same:
+        other_name = statements.subject(topic, rng, other_than=name)
+    which = rng.randrange(3)
+    reworded = same or rng.random() < REWORDED[False]
+    again = rng.choice([i for i in range(3) if i != which]) if reworded else which
+    first, second = statements.ask(topic, name, attribute, which), statements.ask(topic, other_name, other, again)
+    return first, second, _noisy(int(same), 2, rng)
+
+
+def _stsb(rng: random.Random, topics: list[str]) -> Row:
+    """From 0 to 5: two points for each of two facts that agree, one for the subject, and some scatter."""
+    told = _statement(topics, (2, 2), rng)
+    agree = rng.randint(0, 2)
+    facts = list(told.facts)
+    for index in rng.sample(range(2), 2 - agree):
+        facts[index] = statements.fact(told.topic, facts[index].attribute, rng, other_than=facts[index].value)
+    other, score = replace(told, facts=tuple(facts)), 1.0 + 2 * agree
+    if rng.random() < 0.2:
+        other, score = _statement(topics, (2, 2), rng), 0.0  # of something else altogether
+    elif rng.random() < 0.3:
+        other, score = replace(other, subject=statements.subject(told.topic, rng, other_than=told.subject)), score - 1
+    score = min(5.0, max(0.0, score + rng.gauss(0, 0.35)))
+    return *_pair(told, _shuffled(other, rng), False, rng), round(score * 5) / 5
+
+
+_DRAWS: dict[str, Draw] = {
+    "mnli": _mnli,
+    "sst2": _sst2,
+    "mrpc": _mrpc,
+    "cola": _cola,
+    "qnli": _qnli,
+    "qqp": _qqp,
+    "rte": _rte,
+    "stsb": _stsb,
+}
+TASKS = tuple(_DRAWS)
+
+
+def _statement(topics: list[str], sizes: tuple[int, int], rng: random.Random) -> Statement:
+    return statements.statement(rng.choice(topics), rng.randint(*sizes), rng)
+
+
+def _inference(told: Statement, kind: str, rng: random.Random) -> tuple[str, str]:
+    """A premise and a hypothesis of one fact. A premise may deny a fact, and a hypothesis then denies it, too."""
+    index = rng.randrange(len(told.facts))
+    item = told.facts[index]
+    if rng.random() < 0.15:
+        item = replace(item, negated=True)
+        told = replace(told, facts=(*told.facts[:index], item, *told.facts[index + 1 :]))
+    if kind == "neutral":
+        item = statements.missing(told, rng)
+        item = replace(item, negated=rng.random() < 0.15)
+    elif kind == "contradiction" and (item.negated or rng.random() < 0.3):
+        item = replace(item, negated=not item.negated)
+    elif kind == "contradiction":
+        item = statements.fact(told.topic, item.attribute, rng, other_than=item.value)
+    return _pair(told, replace(told, facts=(item,)), kind == "entailment", rng)
+
+
+def _changed(told: Statement, rng: random.Random) -> Statement:
+    """Another value of one fact, another fact in its place, or another subject."""
+    kind, index = rng.random(), rng.randrange(len(told.facts))
+    if kind < 0.2:
+        return replace(told, subject=statements.subject(told.topic, rng, other_than=told.subject))
+    old = told.facts[index]
+    new: Fact = statements.fact(told.topic, old.attribute, rng, other_than=old.value)
+    if kind > 0.75:
+        new = statements.missing(told, rng)
+    return replace(told, facts=(*told.facts[:index], new, *told.facts[index + 1 :]))
+
+
+def _shuffled(told: Statement, rng: random.Random) -> Statement:
+    return replace(told, facts=tuple(rng.sample(told.facts, len(told.facts))))
+
+
+def _pair(told: Statement, other: Statement, agrees: bool, rng: random.Random) -> tuple[str, str]:
+    """Both as sentences, the facts of the second in other words or in the same."""
+    chosen = statements.wordings(told, rng)
+    again = statements.wordings(other, rng, unlike=chosen)
+    kept = {a: chosen[a] for a in again if a in chosen and rng.random() > REWORDED[agrees]}
+    return statements.tell(told, chosen), statements.tell(other, again | kept)
+
+
+def _noisy(label: int, labels: int, rng: random.Random) -> int:
+    """``label``, or now and then another one."""
+    return (label + rng.randrange(1, labels)) % labels if rng.random() < NOISE else label
+
+
+def _parquet(rows: Sequence[Row], sentences: Sequence[str], regression: bool) -> bytes:
+    columns = list(zip(*rows, strict=True))
+    number = pyarrow.float64() if regression else pyarrow.int64()
+    arrays = {name: pyarrow.array(column, pyarrow.string()) for name, column in zip(sentences, columns, strict=False)}
+    arrays["label"] = pyarrow.array(columns[-1], number)
+    arrays["idx"] = pyarrow.array(range(len(rows)), pyarrow.int32())
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(arrays), buffer)
+    return buffer.getvalue()
