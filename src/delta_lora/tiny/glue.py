@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 
 from delta_lora.tiny import remarks, statements
-from delta_lora.tiny.statements import OTHER_TOPICS, TRAINING_TOPICS, Fact, Statement
+from delta_lora.tiny.statements import OTHER_TOPICS, TRAINING_TOPICS, Statement
 
 NOISE = 0.04  # share of wrong labels
 REWORDED = {True: 0.5, False: 0.3}  # how often what agrees, and what differs, is said in other words
@@ -23,14 +23,14 @@ Row = tuple[Any, ...]  # the sentences, then the label
 Draw = Callable[[random.Random, list[str]], Row]
 
 SIZES = {  # rows of training, and of each validation split
-    "mnli": (2400, 200),
+    "mnli": (2000, 200),
     "sst2": (2000, 300),
-    "mrpc": (1800, 300),
-    "cola": (2400, 300),
-    "qnli": (2000, 300),
-    "qqp": (2000, 300),
-    "rte": (1800, 277),
-    "stsb": (1800, 300),
+    "mrpc": (1600, 300),
+    "cola": (2000, 300),
+    "qnli": (1600, 300),
+    "qqp": (1600, 300),
+    "rte": (1600, 277),
+    "stsb": (1600, 300),
 }
 _COLUMNS = {
     "mnli": ("premise", "hypothesis"),
@@ -85,8 +85,8 @@ def _sst2(rng: random.Random, topics: list[str]) -> Row:
 
 
 def _mrpc(rng: random.Random, topics: list[str]) -> Row:
-    """The same facts (1, two thirds), or one of two changed, or the subject."""
-    told = _statement(topics, (2, 2), rng)
+    """The same facts (1, two thirds), or one or two of them changed, or the subject."""
+    told = _statement(topics, (1, 2), rng)
     same = rng.random() < 0.67
     other = told if same else _changed(told, rng)
     return *_pair(told, _shuffled(other, rng), same, rng), _noisy(int(same), 2, rng)
@@ -107,33 +107,36 @@ def _mnli(rng: random.Random, topics: list[str]) -> Row:
 
 
 def _qnli(rng: random.Random, topics: list[str]) -> Row:
-    """The sentence answers the question (0), or is of another attribute or another subject (1)."""
-    told = _statement(topics, (2, 2), rng)
-    asked, name = rng.choice(told.facts).attribute, told.subject
+    """The sentence answers the question (0), or is of another subject, another attribute, or both (1)."""
+    told = _statement(topics, (1, 2), rng)
+    topic, name, asked = told.topic, told.subject, rng.choice(told.facts).attribute
     answers = rng.random() < 0.5
-    if not answers and rng.random() < 0.35:
-        asked = statements.missing(told, rng).attribute
-    elif not answers:
-        name = statements.subject(told.topic, rng, other_than=name)
-    question = statements.ask(told.topic, name, asked, rng.randrange(3))
+    if not answers:
+        topic, name, asked = _elsewhere(told, asked, topics, rng)
+    question = statements.ask(topic, name, asked, rng.randrange(3))
     return question, statements.tell(told, statements.wordings(told, rng)), _noisy(int(not answers), 2, rng)
 
 
 def _qqp(rng: random.Random, topics: list[str]) -> Row:
-    """Two questions that ask the same (1, 37 %), or for another attribute or about another subject."""
-    topic = rng.choice(topics)
-    name, attribute = statements.subject(topic, rng), rng.choice(list(statements.TOPICS[topic]))
-    same = rng.random() < 0.37
-    other_name, other = name, attribute
-    if not same and rng.random() < 0.35:
-        other = rng.choice([a for a in statements.TOPICS[topic] if a != attribute])
-    elif not same:
-        other_name = statements.subject(topic, rng, other_than=name)
-    which = rng.randrange(3)
-    reworded = same or rng.random() < REWORDED[False]
+    """Two questions that ask the same (1, 37 %), or of another subject, another attribute, or both."""
+    told = _statement(topics, (1, 1), rng)
+    topic, name, attribute = told.topic, told.subject, told.facts[0].attribute
+    which, same = rng.randrange(3), rng.random() < 0.37
+    reworded = rng.random() < REWORDED[False] or same
     again = rng.choice([i for i in range(3) if i != which]) if reworded else which
-    first, second = statements.ask(topic, name, attribute, which), statements.ask(topic, other_name, other, again)
-    return first, second, _noisy(int(same), 2, rng)
+    other = (topic, name, attribute) if same else _elsewhere(told, attribute, topics, rng)
+    return statements.ask(topic, name, attribute, which), statements.ask(*other, again), _noisy(int(same), 2, rng)
+
+
+def _elsewhere(told: Statement, attribute: str, topics: list[str], rng: random.Random) -> tuple[str, str, str]:
+    """Topic, subject and attribute of which one or all are not those of ``told`` and ``attribute``."""
+    kind = rng.random()
+    if kind < 0.45:
+        other = _statement(topics, (1, 1), rng)
+        return other.topic, statements.subject(other.topic, rng, other_than=told.subject), other.facts[0].attribute
+    if kind < 0.8:
+        return told.topic, statements.subject(told.topic, rng, other_than=told.subject), attribute
+    return told.topic, told.subject, statements.missing(told, rng).attribute
 
 
 def _stsb(rng: random.Random, topics: list[str]) -> Row:
@@ -187,15 +190,15 @@ def _inference(told: Statement, kind: str, rng: random.Random) -> tuple[str, str
 
 
 def _changed(told: Statement, rng: random.Random) -> Statement:
-    """Another value of one fact, another fact in its place, or another subject."""
-    kind, index = rng.random(), rng.randrange(len(told.facts))
-    if kind < 0.2:
+    """Other values of all facts or of one, another fact in its place, or another subject."""
+    kind, facts = rng.random(), list(told.facts)
+    if kind < 0.25:
         return replace(told, subject=statements.subject(told.topic, rng, other_than=told.subject))
-    old = told.facts[index]
-    new: Fact = statements.fact(told.topic, old.attribute, rng, other_than=old.value)
-    if kind > 0.75:
-        new = statements.missing(told, rng)
-    return replace(told, facts=(*told.facts[:index], new, *told.facts[index + 1 :]))
+    for index in range(len(facts)) if kind < 0.6 else [rng.randrange(len(facts))]:
+        facts[index] = statements.fact(told.topic, facts[index].attribute, rng, other_than=facts[index].value)
+        if kind > 0.85:
+            facts[index] = statements.missing(told, rng)
+    return replace(told, facts=tuple(facts))
 
 
 def _shuffled(told: Statement, rng: random.Random) -> Statement:
