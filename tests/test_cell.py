@@ -70,8 +70,8 @@ def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) 
     """Run the cell until it dies after ``step`` optimizer steps."""
     original = suite_cell.train
 
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, folder: Path) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(step)], folder)
+    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **more: Any) -> Any:
+        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(step)], *rest, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(suite_cell, "train", dying)

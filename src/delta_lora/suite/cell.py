@@ -1,5 +1,6 @@
 """One cell, as a recipe: data, model, method, train, decode, score, record."""
 
+import gc
 import json
 import logging
 import platform
@@ -17,14 +18,19 @@ import datasets
 import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
 from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
-from delta_lora.suite.records import Run, read_run, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.lock import Busy, held
+from delta_lora.suite.phases import FILE as PHASES
+from delta_lora.suite.phases import finish_phase, finished_phase
+from delta_lora.suite.records import Run, read_jsonl, read_run, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.resources import check_disk, is_out_of_memory, smaller
 from delta_lora.suite.selection import BestEpoch
 from delta_lora.suite.similarity import measure
 from delta_lora.suite.start import START, start_key
@@ -33,49 +39,123 @@ from delta_lora.suite.training import train
 from delta_lora.tasks.base import Item
 
 log = logging.getLogger(__name__)
+TRAINED, PREDICTED = "trained", "predicted"  # phases that an interrupted run does not repeat
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
 
 
-def run_cell(config: DictConfig) -> Run:
+def run_cell(config: DictConfig) -> Run | None:
     """Train, decode, score and record one composed configuration; a finished run is returned as it is.
+
+    Of several processes that are asked for the same run, one does it and the others wait, or, with
+    ``when_busy=skip``, return None.
 
     Raises:
         UserError: the configuration or the data are wrong; nothing has been written then.
+        RunError: the run had to stop; its last checkpoint is kept.
     """
     cell = build_cell(config)
     folder = run_folder(cell.results_dir, cell.key)
+    if (finished := find_finished(cell, folder)) is not None:
+        return finished
+    try:
+        with held(folder, cell.name, wait=config.when_busy == "wait"):
+            return find_finished(cell, folder) or execute(cell, folder)
+    except Busy as busy:
+        print(busy, flush=True)
+        return None
+
+
+def find_finished(cell: Cell, folder: Path) -> Run | None:
+    """The run's record, if it is finished."""
     finished = read_run(folder)
     if finished is not None:
         print(f"{cell.name}: already finished ({summary(finished.metrics)}) in {folder}", flush=True)
-        return finished
-    return execute(cell, folder)
+    return finished
 
 
 def execute(cell: Cell, folder: Path) -> Run:
-    """The recipe itself."""
+    """The recipe itself: train and predict, unless an interrupted run has done so; score; record."""
     quiet_libraries()
     config, started = cell.config, time.time()
-    print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
-    transformers.set_seed(config.seed)
+    predicted = finished_phase(folder, PREDICTED)
+    if predicted is not None:
+        tracker = Tracker(cell)
+    else:
+        predicted, tracker = train_and_predict(cell, folder)
+        finish_phase(folder, PREDICTED, predicted, outputs(folder))
+    training, counts = predicted["training"], predicted["counts"]
 
+    lines = read_jsonl(folder / "predictions.jsonl")
+    resampler = cell.task.resampler(lines)
+    metrics = cell.task.columns_of(resampler.score())
+    training["wall_seconds"] = round(time.time() - started, 2)
+    record: dict[str, Any] = {
+        "key": cell.key,
+        "config": OmegaConf.to_container(config),
+        "metrics": metrics,
+        "counts": counts,
+        "train": training,
+        "environment": environment(resolved_revision(config.model), cell.task.revision()),
+    }
+    tracker.finish({**metrics, **counts})
+    run = write_record(folder, record)
+    for leftover in ("checkpoints", PHASES):
+        remove(folder / leftover)
+    # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
+    PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
+    print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
+    return run
+
+
+def train_and_predict(cell: Cell, folder: Path) -> tuple[dict[str, Any], Tracker]:
+    """Leave a trained run's files in its folder; return what its record says of training and parameters.
+
+    Where memory runs out, the micro-batch is halved and the run goes on from its last checkpoint.
+    """
+    config = cell.config
+    print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
     tokenizer = load_tokenizer(config.model, cell.cache_dir)
     examples = cell.task.train_examples(tokenizer, config.model.kind)
     items = cell.task.test_items()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+    tracker = Tracker(cell)
+    batch = config.task.train.batch_size
+    micro: int = config.task.train.micro_batch_size or batch
+    while True:
+        try:
+            return attempt(cell, folder, tracker, tokenizer, examples, items, micro), tracker
+        except Exception as error:
+            if not is_out_of_memory(error) or (less := smaller(micro, batch)) is None:
+                raise
+            log.warning("%s: %d examples at once are too many for the memory; trying %d", cell.name, micro, less)
+            micro = less
+        gc.collect()
+        torch.cuda.empty_cache()
 
+
+def attempt(
+    cell: Cell,
+    folder: Path,
+    tracker: Tracker,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[dict[str, Any]],
+    items: Sequence[Item],
+    micro: int,
+) -> dict[str, Any]:
+    """Load, prepare, train and predict with this micro-batch."""
+    config, checkpoints = cell.config, folder / "checkpoints"
+    transformers.set_seed(config.seed)
     model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     if start := start_key(config):
         cell.method.load_start(run_folder(cell.results_dir, start) / START)
-    counts = cell.method.counts()
-
-    tracker = Tracker(cell)
+    check_disk(folder, trained)
+    counts = vars(cell.method.counts())
     callbacks = [*cell.method.callbacks(), tracker]
-    checkpoints = folder / "checkpoints"
     if cell.spec.kind == "classification":
         evaluation = BestEpoch(cell, items, cell.task.encode_test(items, tokenizer), checkpoints / "best")
-        training = train(cell, trained, tokenizer, examples, callbacks, checkpoints, evaluation)
+        training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro, evaluation)
         best = evaluation.best()
         training["best_epoch"] = best["epoch"]
         predictions = best["predictions"]
@@ -84,34 +164,48 @@ def execute(cell: Cell, folder: Path) -> Run:
         if config.task.save_start:
             shutil.copy2(checkpoints / "best" / START, folder / START)
     else:
-        training = train(cell, trained, tokenizer, examples, callbacks, checkpoints)
+        training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro)
         cell.method.export(folder / "adapter")
         reference = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
         write_text(folder / "similarity.json", json.dumps(measure(cell.method, reference), indent=1) + "\n")
         del reference
         predictions = decode_items(cell, tokenizer, items, training)
     write_jsonl(folder / "log.jsonl", training.pop("log_history"))
-    lines = cell.task.lines(items, predictions)
-    write_jsonl(folder / "predictions.jsonl", lines)
-    resampler = cell.task.resampler(lines)
-    metrics = cell.task.columns_of(resampler.score())
+    write_jsonl(folder / "predictions.jsonl", cell.task.lines(items, predictions))
+    return {"training": training, "counts": counts}
 
-    training["wall_seconds"] = round(time.time() - started, 2)
-    record: dict[str, Any] = {
-        "key": cell.key,
-        "config": OmegaConf.to_container(config),
-        "metrics": metrics,
-        "counts": vars(counts),
-        "train": training,
-        "environment": environment(resolved_revision(config.model), cell.task.revision()),
-    }
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    tracker.finish({**metrics, **vars(counts)})
-    run = write_record(folder, record)
-    # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
-    PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
-    print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
-    return run
+
+def train_once(
+    cell: Cell,
+    folder: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[dict[str, Any]],
+    callbacks: list[TrainerCallback],
+    micro: int,
+    evaluation: BestEpoch | None = None,
+) -> dict[str, Any]:
+    """:func:`train`; after an interruption past its end it only loads the last checkpoint."""
+    before = finished_phase(folder, TRAINED)
+    training = train(
+        cell, model, tokenizer, examples, callbacks, folder / "checkpoints", evaluation, micro_batch_size=micro
+    )
+    if before is not None and training["resumed_from_step"] == training["steps"]:
+        return before
+    finish_phase(folder, TRAINED, training)
+    return training
+
+
+def outputs(folder: Path) -> list[str]:
+    """The files that training and predicting have left, relative to the run's folder."""
+    files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    other = (PHASES, "run.json")
+    return [f.as_posix() for f in files if "checkpoints" not in f.parts and f.name not in other and f.name[0] != "."]
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def decode_items(

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from delta_lora.errors import UserError
+from delta_lora.errors import Interrupted, RunError, UserError
 from delta_lora.suite import sweep
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -62,6 +62,10 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
                 mistakes.append(error)  # raised here, Hydra would print lines of its own
             else:
                 sweep.note_failure(one_line(error), mistake=True)
+        except RunError as error:
+            if isinstance(error, Interrupted) or not sweep.in_sweep():
+                raise
+            sweep.note_failure(one_line(error), mistake=False)
         except Exception as error:
             if not sweep.in_sweep():
                 raise
@@ -89,9 +93,15 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
 
 
 def guard(function: Callable[[], Any]) -> int:
-    """Call ``function``; print a user's mistake as one line and return the exit code."""
+    """Call ``function``; print a user's mistake, or why a run had to stop, as one line and return the exit code."""
     try:
         function()
+    except RunError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
+        return Interrupted.exit_code
     except MISTAKES as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -67,6 +67,8 @@ def build_cell(config: DictConfig) -> Cell:
     config = DictConfig(OmegaConf.to_container(config, resolve=True))
     if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
         raise UserError(f"seed must be a whole number ≥ 0, got {config.seed}")
+    if config.when_busy not in ("wait", "skip"):
+        raise UserError(f"when_busy must be wait or skip, got {config.when_busy}")
     cache_dir = Path(config.cache_dir).expanduser()
     data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
     expected = f"{config.scale.name}/{config.task.name}"

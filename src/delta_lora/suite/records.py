@@ -41,7 +41,10 @@ def write_record(folder: Path, record: dict[str, Any]) -> Run:
     files = {
         str(path.relative_to(folder)): sha256_of(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "run.json" and "checkpoints" not in path.relative_to(folder).parts
+        if path.is_file()
+        and path.name not in ("run.json", "phases.json")
+        and not path.name.startswith(".")  # what a killed process left of a file that it was writing
+        and "checkpoints" not in path.relative_to(folder).parts
     }
     write_text(folder / "run.json", json.dumps({"schema": SCHEMA, **record, "files": files}, indent=1) + "\n")
     run = read_run(folder)

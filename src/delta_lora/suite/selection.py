@@ -53,6 +53,8 @@ class BestEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Predict, score, and keep what is better than every epoch before."""
+        if control.should_training_stop and state.global_step < state.max_steps:
+            return  # interrupted within the epoch
         epochs, epoch, first = self.epochs(), str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
         if epoch in epochs:
             return

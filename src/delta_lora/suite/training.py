@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from delta_lora.errors import Interrupted
 from delta_lora.suite.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.config import Cell
+from delta_lora.suite.resources import KEPT_CHECKPOINTS, StopSignal, check_finite, is_disk_full
 from delta_lora.suite.selection import BestEpoch
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,28 @@ class SuiteTrainer(Trainer):
         self.grouped = grouped
         self.clock = (time.perf_counter(), 0)
 
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """The Trainer's own, but a loss that is no number stops the run."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        folder = Path(str(self.args.output_dir))
+        if not bool(torch.isfinite(loss)):
+            scheduler: Any = self.lr_scheduler
+            check_finite(
+                float(loss), self.state.global_step, scheduler.get_last_lr()[0], last_intact_checkpoint(folder)
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The Trainer's own; on a full disk the run goes on without this checkpoint."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError) as error:
+            if not is_disk_full(error):
+                raise
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            log.warning("the disk is full: no checkpoint at step %d; training goes on", self.state.global_step)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         effective = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         examples: Any = self.train_dataset
@@ -101,6 +126,8 @@ def train(
     callbacks: list[TrainerCallback],
     folder: Path,
     evaluation: BestEpoch | None = None,
+    *,
+    micro_batch_size: int,
 ) -> dict[str, Any]:
     """Train, from the last checkpoint where there is one.
 
@@ -112,16 +139,21 @@ def train(
         callbacks: the method's and the tracker's.
         folder: for checkpoints.
         evaluation: scores every epoch and keeps the best (classification); None keeps the last.
+        micro_batch_size: examples at once; gradients accumulate to the task's batch size.
 
     Returns:
-        What the record says of the training: steps, seconds, examples_per_second, peak_memory_bytes, final_loss and
-        the log history.
+        What the record says of the training: steps, seconds and examples_per_second (since ``resumed_from_step``, 0
+        for an undisturbed run), peak_memory_bytes, final_loss, micro_batch_size and the log history.
+
+    Raises:
+        RunError: the loss is no number.
+        Interrupted: a signal to stop; a checkpoint has been written.
     """
     settings = cell.config.task.train
     torch.manual_seed(cell.config.seed)
     trainer = SuiteTrainer(
         model=model,
-        args=training_arguments(cell, folder),
+        args=training_arguments(cell, folder, micro_batch_size),
         train_dataset=examples,
         data_collator=(
             DataCollatorWithPadding(tokenizer)
@@ -146,23 +178,33 @@ def train(
     checkpoint = last_intact_checkpoint(folder)
     if checkpoint is not None:
         log.warning("%s: going on from %s", cell.name, checkpoint)
-    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    start = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
+    with StopSignal() as stop:
+        trainer.callback_handler.callbacks.insert(0, stop)  # before those that act on what it decides
+        result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    step, seconds = trainer.state.global_step, result.metrics["train_runtime"]
+    if stop.received and step < trainer.state.max_steps:
+        raise Interrupted(
+            f"{cell.name}: stopped by {stop.received} after step {step} of {trainer.state.max_steps}, with a "
+            f"checkpoint in {folder}; the same command goes on from there"
+        )
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {
-        "steps": trainer.state.global_step,
-        "seconds": round(result.metrics["train_runtime"], 2),
-        "examples_per_second": round(result.metrics["train_samples_per_second"], 2),
+        "steps": step,
+        "seconds": round(seconds, 2),
+        "resumed_from_step": start,
+        "examples_per_second": round((step - start) * settings.batch_size / max(seconds, 1e-9), 2),
         "peak_memory_bytes": peak_memory(),
         "final_loss": losses[-1] if losses else result.training_loss,
+        "micro_batch_size": micro_batch_size,
         "log_history": trainer.state.log_history,
     }
 
 
-def training_arguments(cell: Cell, folder: Path) -> TrainingArguments:
+def training_arguments(cell: Cell, folder: Path, micro: int) -> TrainingArguments:
     """The paper's settings as the Trainer's: AdamW (0.9, 0.999, 1e-8), linear schedule with warm-up."""
     settings = cell.config.task.train
     cuda = torch.cuda.is_available()
-    micro = settings.micro_batch_size or settings.batch_size
     bf16 = settings.precision == "bf16" or (
         settings.precision == "auto" and cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     )
@@ -186,7 +228,7 @@ def training_arguments(cell: Cell, folder: Path) -> TrainingArguments:
         use_cpu=not cuda,
         save_strategy="steps",
         save_steps=settings.save_steps,
-        save_total_limit=2,
+        save_total_limit=KEPT_CHECKPOINTS,
         logging_steps=settings.logging_steps,
         seed=cell.config.seed,
         remove_unused_columns=False,

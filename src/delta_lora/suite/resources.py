@@ -1,0 +1,101 @@
+"""What a run meets while it trains: too little memory, a full disk, numbers that explode, a signal to stop."""
+
+import errno
+import logging
+import math
+import shutil
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from delta_lora.errors import RunError, UserError
+
+KEPT_CHECKPOINTS = 2
+log = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the GPU's or the CPU's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """No space, or no quota, left; safetensors and torch wrap the system's error in their own."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(text in str(error) for text in ("No space left on device", "Disk quota exceeded"))
+
+
+def smaller(micro: int, batch: int) -> int | None:
+    """The largest micro-batch of at most half of ``micro`` that divides ``batch``; None where ``micro`` is 1."""
+    return next((size for size in range(micro // 2, 0, -1) if batch % size == 0), None)
+
+
+def check_disk(folder: Path, model: nn.Module) -> None:
+    """Room for the checkpoints of a run.
+
+    A checkpoint holds each trained parameter and AdamW's two moments of it; one is written before the oldest goes.
+
+    Raises:
+        UserError: there is less than that; with both numbers.
+    """
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    needed = (KEPT_CHECKPOINTS + 1) * 3 * trained
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"the run's checkpoints need {needed / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free; free some, "
+            "or set results_dir to a larger disk"
+        )
+
+
+def check_finite(loss: float, step: int, learning_rate: float, checkpoint: Path | None) -> None:
+    """The loss is a number.
+
+    Raises:
+        RunError: it is not; with the step, the learning rate and the last good checkpoint.
+    """
+    if not math.isfinite(loss):
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+        raise RunError(
+            f"the loss is {loss} at step {step + 1} (learning rate {learning_rate:.3g}); {kept}; lower "
+            "method.learning_rate, clip with task.train.max_grad_norm, or give task.train.precision=fp32"
+        )
+
+
+class StopSignal(TrainerCallback):
+    """The first Ctrl-C, or SIGTERM, ends the training after the step at work, with a checkpoint; a second one at once.
+
+    Use it as a context around ``Trainer.train``.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self.receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal; restore what a second one would do."""
+        self.received = signal.Signals(number).name
+        self.__exit__()
+        log.warning("%s: a checkpoint is being written; once more to stop at once", self.received)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After a signal: save and stop."""
+        if self.received:
+            control.should_save = True
+            control.should_training_stop = True

@@ -1,0 +1,237 @@
+"""Too little memory, a full disk, exploding losses, signals, two processes for one run: each ends well, or clearly."""
+
+import errno
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from transformers import Trainer
+
+from delta_lora.errors import Interrupted, RunError, UserError
+from delta_lora.suite import cell as suite_cell
+from delta_lora.suite import training
+from delta_lora.suite.cell import run_cell
+from delta_lora.suite.lock import Busy, held
+from delta_lora.suite.phases import finish_phase, finished_phase
+from delta_lora.suite.records import read_jsonl
+from delta_lora.suite.resources import smaller
+
+pytestmark = pytest.mark.usefixtures("quick_scores")
+Short = Callable[..., DictConfig]
+
+
+def elsewhere(config: DictConfig, folder: Path) -> DictConfig:
+    """The same run, with its records in another folder."""
+    copy = config.copy()
+    copy.results_dir = str(folder)
+    return copy
+
+
+def losses(run: Any) -> list[float]:
+    return [row["loss"] for row in read_jsonl(run.path / "log.jsonl") if "loss" in row]
+
+
+@pytest.mark.parametrize(("micro", "batch", "less"), [(8, 8, 4), (1, 8, None), (6, 6, 3), (3, 6, 1), (5, 15, 1)])
+def test_a_smaller_micro_batch_divides_the_batch(micro: int, batch: int, less: int | None) -> None:
+    assert smaller(micro, batch) == less
+
+
+@pytest.mark.parametrize("method", ["delta-lora", "adalora"])
+def test_when_memory_runs_out_the_micro_batch_is_halved_and_the_numbers_stay(
+    short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    config = short(f"method={method}")
+    small = run_cell(elsewhere(short(f"method={method}", "task.train.micro_batch_size=2"), tmp_path / "small"))
+    step = Trainer.training_step
+
+    def scarce(self: Trainer, model: Any, inputs: Any, *rest: Any) -> Any:
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, model, inputs, *rest)
+
+    monkeypatch.setattr(Trainer, "training_step", scarce)
+    with caplog.at_level(logging.WARNING):
+        found = run_cell(config)
+    assert found is not None and small is not None
+    assert "8 examples at once are too many for the memory; trying 4" in caplog.text
+    assert found.train["micro_batch_size"] == 2 and found.train["steps"] == 24
+    assert losses(found) == losses(small) and found.predictions() == small.predictions()
+
+
+def test_memory_that_never_suffices_is_an_error(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "training_step", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        run_cell(short())
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint(
+    short: Short, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.training_step
+
+    def exploding(self: Trainer, *rest: Any) -> Any:
+        loss = step(self, *rest)
+        return loss * float("nan") if self.state.global_step == 12 else loss
+
+    monkeypatch.setattr(Trainer, "training_step", exploding)
+    with pytest.raises(RunError, match=r"the loss is nan at step 13 \(learning rate 0\.\d+\); .*checkpoint-10; lower"):
+        run_cell(short())
+
+
+def test_too_small_a_disk_is_told_before_anything_is_trained(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(suite_cell, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UserError, match=r"checkpoints need 0\.00 GB, and .* has 0\.00 GB free"):
+        run_cell(short())
+
+
+def test_a_disk_that_fills_up_costs_checkpoints_but_not_the_run(
+    short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = short("method=lora", "task.train.save_steps=4")
+    whole = run_cell(elsewhere(config, tmp_path / "whole"))
+    save = training.Trainer._save_optimizer_and_scheduler
+
+    def full(self: Trainer, output_dir: str) -> None:
+        if self.state.global_step in (8, 12):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, output_dir)
+
+    monkeypatch.setattr(training.Trainer, "_save_optimizer_and_scheduler", full)
+    with caplog.at_level(logging.WARNING):
+        found = run_cell(config)
+    assert found is not None and whole is not None
+    assert "the disk is full: no checkpoint at step 8" in caplog.text
+    assert losses(found) == losses(whole) and found.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on(
+    short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config = short("method=delta-lora", "task.train.save_steps=1000")
+    whole = run_cell(elsewhere(config, tmp_path / "whole"))
+    step = Trainer.training_step
+
+    def signalled(self: Trainer, *rest: Any) -> Any:
+        if self.state.global_step == 6:
+            os.kill(os.getpid(), getattr(signal, name))
+        return step(self, *rest)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", signalled)
+        with pytest.raises(Interrupted, match=f"stopped by {name} after step 7 of 24, with a checkpoint"):
+            run_cell(config)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    found = run_cell(config)
+    assert found is not None and whole is not None
+    assert found.train["resumed_from_step"] == 7
+    # the second logged loss is a mean over steps 5 to 8, of which the second process has seen one
+    assert losses(found)[2:] == losses(whole)[2:] and found.predictions() == whole.predictions()
+
+
+def test_what_is_trained_is_not_trained_again_and_what_is_decoded_not_decoded_again(
+    short: Short, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short("method=delta-lora")
+    steps: list[int] = []
+    step = Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda self, *rest: (steps.append(1), step(self, *rest))[1])
+
+    def dies(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_cell, "decode_items", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    assert len(steps) == 24
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_cell, "write_record", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    assert len(steps) == 24, "only decoded"
+    monkeypatch.setattr(suite_cell, "train_and_predict", dies)
+    found = run_cell(config)
+    assert found is not None and found.train["steps"] == 24 and found.train["examples_per_second"] > 0
+    assert not (found.path / "phases.json").exists() and not (found.path / "checkpoints").exists()
+
+
+def test_a_phase_whose_files_were_damaged_is_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a").write_text("whole")
+    finish_phase(tmp_path, "one", {"x": 1}, ["a"])
+    finish_phase(tmp_path, "two", {"x": 2})
+    assert finished_phase(tmp_path, "one") == {"x": 1} and finished_phase(tmp_path, "two") == {"x": 2}
+    (tmp_path / "a").write_text("whale")
+    assert finished_phase(tmp_path, "one") is None and "a missing or damaged" in caplog.text
+    (tmp_path / "phases.json").write_text('{"two": ')
+    assert finished_phase(tmp_path, "two") is None
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from delta_lora.suite.lock import held
+with held(Path(sys.argv[1]), "cell", wait=True):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_and_a_dead_one_does_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(Busy, match=f"cell: process {holder.pid} on .* is at it; skipped"),
+        held(tmp_path / "run", "cell", wait=False),
+    ):
+        pass
+    with held(tmp_path / "another", "cell", wait=False):
+        pass
+    holder.kill()
+    started = time.monotonic()
+    with held(tmp_path / "run", "cell", wait=True):
+        assert time.monotonic() - started < 30, "a lock that its owner's death does not free"
+
+
+def test_the_second_process_finds_the_run_that_it_waited_for(
+    short: Short, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = short("method=lora")
+    first = run_cell(config)
+    looked: list[int] = []
+    find = suite_cell.find_finished
+
+    def late(*arguments: Any) -> Any:
+        looked.append(1)
+        return None if len(looked) == 1 else find(*arguments)
+
+    monkeypatch.setattr(suite_cell, "find_finished", late)
+    monkeypatch.setattr(suite_cell, "execute", lambda *_: pytest.fail("trained again"))
+    again = run_cell(config)
+    assert first is not None and again is not None and again.train == first.train
+    with held(again.path, "other", wait=False):
+        looked.clear()
+        skipping = config.copy()
+        skipping.when_busy = "skip"
+        capsys.readouterr()
+        # flock is per open file, so this process, too, is kept out by its own lock
+        assert run_cell(skipping) is None
+        assert f"process {os.getpid()} on" in capsys.readouterr().out
