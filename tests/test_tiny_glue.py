@@ -202,8 +202,8 @@ def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
     resumed.results_dir = str(tmp_path / "resumed")
     original = suite_cell.train
 
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(14)], *rest)
+    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **options: Any) -> Any:
+        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(14)], *rest, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(suite_cell, "train", dying)
