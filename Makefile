@@ -12,7 +12,9 @@ DEVICE ?= cpu
 MODEL ?= all
 TABLE ?= 1 2 3 4 5 6 7 8
 RUN := .venv/bin/python
-LAUNCH = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
+# joblib: JOBS cells at a time on this machine; slurm: configs/hydra/launcher/slurm.yaml; basic: one after the other.
+LAUNCHER ?= $(if $(filter-out 1,$(JOBS)),joblib,basic)
+LAUNCH = hydra/launcher=$(LAUNCHER) $(if $(filter joblib,$(LAUNCHER)),hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
 
 .PHONY: help setup prefetch test test-slow bench lint clean
 

@@ -235,3 +235,58 @@ def test_the_second_process_finds_the_run_that_it_waited_for(
         # flock is per open file, so this process, too, is kept out by its own lock
         assert run_cell(skipping) is None
         assert f"process {os.getpid()} on" in capsys.readouterr().out
+
+
+class Requeued(Exception):
+    pass
+
+
+def test_a_queues_signal_leads_to_a_checkpoint_and_then_to_the_queue(
+    short: Short, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As submitit has it: SIGUSR2 before Slurm takes the machine away, and a handler that puts the job back."""
+    config = short("method=delta-lora", "task.train.save_steps=1000")
+    saved: list[list[str]] = []
+    step = Trainer.training_step
+
+    def queue(number: int, _: object) -> None:
+        saved.append([path.name for path in Path(config.results_dir).glob("runs/*/checkpoints/checkpoint-*")])
+        raise Requeued
+
+    def signalled(self: Trainer, *rest: Any) -> Any:
+        if self.state.global_step == 6:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return step(self, *rest)
+
+    before = signal.signal(signal.SIGUSR2, queue)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "training_step", signalled)
+            with pytest.raises(Requeued):
+                run_cell(config)
+        assert signal.getsignal(signal.SIGUSR2) is queue and saved == [["checkpoint-7"]]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    found = run_cell(config)
+    assert found is not None and found.train["resumed_from_step"] == 7
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from delta_lora.suite import devices
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    taken = []
+    for _ in range(2):  # two processes, as far as the locks can tell
+        monkeypatch.setattr(devices, "_taken", [])
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+        devices.take_gpu()
+        devices.take_gpu()
+        taken.append((os.environ["CUDA_VISIBLE_DEVICES"], devices._taken))
+    assert [name for name, _ in taken] == ["4", "5"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(devices, "_taken", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    devices.take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"

@@ -26,6 +26,7 @@ from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
 from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
+from delta_lora.suite.devices import take_gpu
 from delta_lora.suite.lock import Busy, held
 from delta_lora.suite.phases import FILE as PHASES
 from delta_lora.suite.phases import finish_phase, finished_phase
@@ -76,6 +77,7 @@ def find_finished(cell: Cell, folder: Path) -> Run | None:
 def execute(cell: Cell, folder: Path) -> Run:
     """The recipe itself: train and predict, unless an interrupted run has done so; score; record."""
     quiet_libraries()
+    take_gpu()
     config, started = cell.config, time.time()
     predicted = finished_phase(folder, PREDICTED)
     if predicted is not None:

@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,17 +72,25 @@ def check_finite(loss: float, step: int, learning_rate: float, checkpoint: Path 
 class StopSignal(TrainerCallback):
     """The first Ctrl-C, or SIGTERM, ends the training after the step at work, with a checkpoint; a second one at once.
 
+    Where a queue's own handler waits for a signal (submitit: SIGUSR2, before Slurm takes the machine away), that
+    signal too first leads to a checkpoint, and then to the handler, which puts the job back into the queue.
+
     Use it as a context around ``Trainer.train``.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
         self.before: dict[int, Any] = {}
+        self.requeue: Callable[[], Any] | None = None
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
+            queue = [n for n in (signal.SIGUSR1, signal.SIGUSR2) if callable(signal.getsignal(n))]
+            own = [signal.SIGINT] if queue else [signal.SIGINT, signal.SIGTERM]  # the queue's handler minds SIGTERM
+            for number in own:
                 self.before[number] = signal.signal(number, self.receive)
+            for number in queue:
+                self.before[number] = signal.signal(number, self.hand_on)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,8 +103,22 @@ class StopSignal(TrainerCallback):
         self.__exit__()
         log.warning("%s: a checkpoint is being written; once more to stop at once", self.received)
 
+    def hand_on(self, number: int, frame: FrameType | None) -> None:
+        """Note the queue's signal; its handler is called once there is a checkpoint."""
+        handler = self.before[number]
+        self.requeue = lambda: handler(number, None)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After the queue's signal and the checkpoint: back into the queue."""
+        if self.requeue is not None and state.global_step > 0:
+            self.__exit__()
+            self.requeue()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After a signal: save and stop."""
-        if self.received:
+        """After a signal: save, and, unless a queue goes on with it, stop."""
+        if self.received or self.requeue:
             control.should_save = True
+        if self.received:
             control.should_training_stop = True

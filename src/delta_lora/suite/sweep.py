@@ -24,7 +24,8 @@ class SweepCallback(Callback):
         from delta_lora.suite.config import check_device
 
         try:
-            check_device(config)
+            if "submitit" not in str(config.hydra.launcher._target_):  # a login node need not have what its jobs need
+                check_device(config)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings

@@ -1,0 +1,36 @@
+"""One GPU a process, where several cells run at a time on one machine."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+_taken: list[FileLock] = []  # held for the life of the process
+
+
+def take_gpu() -> None:
+    """Make this process see one GPU that no other process of the suite on this machine has taken.
+
+    Without it every cell of ``JOBS=4`` would spread over all GPUs. Does nothing where there is one GPU or none, under
+    ``torchrun`` (which gives each process its own), and in a process that has one already. Where all are taken, the
+    processes share: the number of this process decides.
+    """
+    if _taken or "LOCAL_RANK" in os.environ or torch.cuda.is_initialized():
+        return
+    count = torch.cuda.device_count()
+    if count < 2:
+        return
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = listed.split(",") if listed else [str(number) for number in range(count)]
+    for name in names:
+        lock = FileLock(Path(tempfile.gettempdir()) / f"delta-lora-gpu-{name.replace('/', '-')}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        _taken.append(lock)
+        os.environ["CUDA_VISIBLE_DEVICES"] = name
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[os.getpid() % len(names)]
