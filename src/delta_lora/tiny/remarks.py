@@ -70,13 +70,22 @@ def acceptable(rng: random.Random) -> str:
 
 
 def unacceptable(rng: random.Random) -> str:
-    """The like with one mistake: agreement, a determiner, a verb form, a missing word, or two words in wrong order."""
+    """The like with mistakes, mostly two: agreement, a determiner, a verb form, a word that lacks, or a wrong order."""
     words, plural = _sentence(rng)
+    made: list[str] = []
+    for _ in range(rng.choice([1, 2, 2])):
+        made.append(_spoil(words, plural, made, rng))
+    return _write(words)
+
+
+def _spoil(words: Words, plural: bool, made: list[str], rng: random.Random) -> str:
+    """Make a mistake in place, of another kind than those ``made`` already; returns its kind."""
     parts = {part for _, part in words}
     droppable = [i for i, (word, part) in enumerate(words) if part in ("prep", "verb") or word in ("a", "this")]
-    kinds = ["agreement", "agreement", "determiner", "order", "order"]
-    kinds += ["form"] * ("main" in parts) + ["missing", "missing"] * bool(droppable)
-    kind = rng.choice(kinds)
+    movable = [i for i in range(len(words) - 1) if words[i][1] in ("det", "adj", "prep")]
+    kinds = ["agreement", "agreement"] * bool(parts & {"verb", "aux"}) + ["order", "order"] * bool(movable)
+    kinds += ["determiner"] * ("det" in parts) + ["form"] * ("main" in parts) + ["missing", "missing"] * bool(droppable)
+    kind = rng.choice([kind for kind in kinds if kind not in made])
     if kind == "agreement":
         at = _first(words, ("verb", "aux"))
         word = words[at][0]
@@ -93,9 +102,9 @@ def unacceptable(rng: random.Random) -> str:
     elif kind == "missing":
         del words[rng.choice(droppable)]
     else:
-        at = rng.choice([i for i in range(len(words) - 1) if words[i][1] in ("det", "adj", "prep")])
+        at = rng.choice(movable)
         words[at], words[at + 1] = words[at + 1], words[at]
-    return _write(words)
+    return kind
 
 
 def _sentence(rng: random.Random) -> tuple[Words, bool]:
