@@ -69,7 +69,7 @@ def test_columns_are_the_real_ones_and_no_validation_row_is_in_training(task: st
 
 
 @pytest.mark.parametrize(
-    ("task", "most"), [("cola", 0.7), ("sst2", 0.53), ("mrpc", 0.67), ("qnli", 0.5), ("qqp", 0.63), ("rte", 0.5)]
+    ("task", "most"), [("cola", 0.6), ("sst2", 0.53), ("mrpc", 0.67), ("qnli", 0.5), ("qqp", 0.63), ("rte", 0.5)]
 )
 def test_class_proportions_are_about_the_real_ones(task: str, most: float, root: Path) -> None:
     labels = pd.concat(splits(root, task).values())["label"]
