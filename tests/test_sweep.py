@@ -15,16 +15,21 @@ from delta_lora.suite.records import read_runs
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_sweep_finishes_its_other_cells_and_lists_what_failed(gpt2_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_a_sweep_finishes_its_other_cells_and_lists_what_failed(
+    gpt2_checkpoint: Path, tmp_path: Path, launcher: str
+) -> None:
+    """One after the other, two at a time, and as submitit's jobs (with its local executor in place of Slurm)."""
     from conftest import SHORT
 
     model = [f"model.path={gpt2_checkpoint}", "model.hidden_size=32", "logger=none", f"results_dir={tmp_path}"]
     command = [sys.executable, "scripts/train.py", "-m", *SHORT, *model, "method=lora", "method.rank=99,2,98"]
+    command += [f"hydra/launcher={launcher}"] + ["hydra.launcher.n_jobs=2"] * (launcher == "joblib")
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stdout + result.stderr
     assert [run.config["method"]["rank"] for run in read_runs(tmp_path)] == [2]
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
+    assert len(errors) == 2, result.stderr
     assert "got 99" in errors[0] and "method.rank=99" in errors[0]
     assert "2 of the sweep's cells failed" in result.stderr
 
@@ -90,3 +95,13 @@ def test_no_run_fails_because_wandb_does(
     run = run_cell(short("method=lora", "logger=wandb"))
     assert run.metrics
     assert "goes on without it" in caplog.text
+
+
+def test_the_slurm_launcher_requeues_what_is_cut_off() -> None:
+    """Slurm itself is not here; what it would be asked for is."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        launcher = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert launcher.max_num_timeout > 0 and launcher.gpus_per_node == 1 and launcher.signal_delay_s >= 60
