@@ -257,14 +257,14 @@ def environment(model_revision: str | None, data_revision: str) -> dict[str, Any
 
 
 def git_commit() -> str | None:
-    """Commit of the working tree, with ``+`` where it has uncommitted changes; None outside a checkout."""
+    """Commit of the working tree, with ``+`` where its code or settings differ from it; None outside a checkout."""
     root = Path(__file__).parent
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/configs", ":/scripts"],
             cwd=root,
             capture_output=True,
             text=True,
