@@ -1,33 +1,112 @@
-"""Render tables from finished runs; nothing is trained.
+"""Render tables, figures and claims from finished runs; nothing is trained.
 
     python scripts/render.py table1 scale=tiny
-    python scripts/render.py table1 table5 scale=paper seed=1,2,3
+    python scripts/render.py table1 table5 figure3 scale=paper seed=1,2,3
+    python scripts/render.py tables scale=tiny        # all of it
+    python scripts/render.py report scale=tiny        # run the notebooks, write one page
 
-Bare words are tables; the rest are the overrides that `scripts/train.py -m` was given. Each table is
-printed, and written to <results_dir>/<scale>/table<N>.{md,csv,tex}.
+Bare words are what to render: table1 … table8, figure3, claims, examples (outputs side by side), tables (all of
+these), report, notebooks (run them in place). The rest are the overrides that `scripts/train.py -m` was given.
+Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.cli import MISTAKES, guard, one_line, per_table
+
+Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was left out and why, the files
+
+
+def table(overrides: Sequence[str]) -> Rendered:
+    """One table, with its shape and its claims."""
+    from delta_lora.suite.render import render_table, terminal  # imported late: --help answers at once
+
+    found, claims, paths = render_table(overrides)
+    return [terminal(found, claims)], found.problems, paths
+
+
+def figure3(overrides: Sequence[str]) -> Rendered:
+    """Figure 3."""
+    from delta_lora.suite.render_figure3 import render_figure3, title
+
+    figure, claims, paths = render_figure3(overrides)
+    return [title(figure), *(f"{c.claim.says}: {c.verdict}." for c in claims)], figure.problems, paths
+
+
+def claims(overrides: Sequence[str]) -> Rendered:
+    """All claims."""
+    from delta_lora.suite.render_claims import render_claims, tally
+
+    sentences, problems, paths = render_claims(overrides)
+    lines = [f"{s.verdict:>14}: {s.says} ({s.place})" for s in sentences]
+    return [*lines, f"{tally(sentences)}."], problems, paths
+
+
+def examples(overrides: Sequence[str]) -> Rendered:
+    """Outputs side by side."""
+    from delta_lora.suite.examples import render_examples
+
+    _, problems, paths = render_examples(overrides)
+    return [], problems, paths
+
+
+def report(overrides: Sequence[str]) -> Rendered:
+    """The notebooks as one page."""
+    from delta_lora.suite.report import render_report
+
+    return [], [], render_report(overrides)
+
+
+def notebooks(overrides: Sequence[str]) -> Rendered:
+    """The notebooks themselves, run in place."""
+    from delta_lora.suite.report import run_in_place
+
+    return [], [], run_in_place(overrides)
+
+
+OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
+    "figure3": figure3,
+    "claims": claims,
+    "examples": examples,
+}
+ALL = [*(f"table{number}" for number in range(1, 9)), "figure3", "claims", "examples"]
+
+
+def render(overrides: Sequence[str], console: Console) -> None:
+    """Render one thing: the first of the overrides names it."""
+    name = overrides[0].removeprefix("table=") if overrides else "table"
+    keeps_table = name not in OTHERS or name == "figure3"  # the others are of no single table
+    with console.status(f"{name}: reading runs, resampling test items"):
+        parts, problems, paths = OTHERS.get(name, table)(overrides if keeps_table else overrides[1:])
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    for part in parts:
+        console.print(part, highlight=False)
+    console.print(f"Written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str]) -> None:
-    """Render every table asked for."""
-    from delta_lora.suite.render import render_table, terminal  # imported late: --help answers at once
-
+    """Render everything asked for; what cannot be rendered does not stop the others."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    for overrides in per_table(arguments):
-        with console.status(f"{overrides[0] if overrides else 'table'}: reading runs, resampling test items"):
-            table, claims, paths = render_table(overrides)
-        for problem in table.problems:
-            print(f"warning: {problem}", file=sys.stderr)
-        console.print(terminal(table, claims))
-        console.print(f"Written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+    wanted = per_table([word for given in arguments for word in (ALL if given == "tables" else [given])])
+    mistakes: list[BaseException] = []
+    for overrides in wanted:
+        try:
+            render(overrides, console)
+        except MISTAKES as error:
+            if len(wanted) == 1:
+                raise
+            mistakes.append(error)
+            print(f"error: {one_line(error)}", file=sys.stderr)
+    if mistakes:
+        raise SystemExit(2)
 
 
 if __name__ == "__main__":
@@ -35,6 +114,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("arguments", nargs="*", metavar="TABLE or OVERRIDE")
+    parser.add_argument("arguments", nargs="*", metavar="NAME or OVERRIDE")
     given = parser.parse_args().arguments
     sys.exit(guard(lambda: main(given)))

@@ -54,7 +54,7 @@ def test_the_grid_at_paper_scale_has_a_cell_for_every_row_of_the_paper(tmp_path:
     assert set(table.spec.columns) <= set(printed.columns)
     assert all(row.printed[column] for row in table.rows if row.name in expected for column in table.spec.columns)
     assert table.comparable
-    assert warning(table) == ""
+    assert warning(table.grid) == ""
 
 
 def test_a_cell_that_several_tables_share_has_one_key(tmp_path: Path) -> None:
@@ -215,4 +215,4 @@ def test_parameter_columns_are_counted_in_the_papers_units(tmp_path: Path) -> No
 @pytest.mark.parametrize("overrides", [["scale=tiny", "model.path=/x"], ["scale=paper", "task.max_train_examples=9"]])
 def test_a_table_of_less_than_the_papers_models_and_data_says_so(tmp_path: Path, overrides: list[str]) -> None:
     table = build_table(grid_of(tmp_path, "table=table1", "method=lora", *overrides), [])
-    assert warning(table).startswith("Not comparable with the paper")
+    assert warning(table.grid).startswith("Not comparable with the paper")

@@ -15,8 +15,10 @@ from rich.console import Console
 from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
-from delta_lora.suite.cli import guard
-from delta_lora.suite.render import escape_latex, escape_markdown, render_table, terminal
+from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.latex import escape_latex
+from delta_lora.suite.markdown import escape_markdown
+from delta_lora.suite.render import render_table, terminal
 from delta_lora.suite.tables import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,12 +166,12 @@ def script() -> ModuleType:
     return module
 
 
-def test_bare_words_are_tables(script: ModuleType) -> None:
-    assert script.requests(["table1", "scale=tiny", "table5"]) == [
+def test_bare_words_are_tables() -> None:
+    assert per_table(["table1", "scale=tiny", "table5"]) == [
         ["table=table1", "scale=tiny"],
         ["table=table5", "scale=tiny"],
     ]
-    assert script.requests(["table=table1", "seed=1,2"]) == [["table=table1", "seed=1,2"]]
+    assert per_table(["table=table1", "seed=1,2"]) == [["table=table1", "seed=1,2"]]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,9 @@ def test_bare_words_are_tables(script: ModuleType) -> None:
     [
         (["table1", *SCALE, "results_dir=/nowhere"], "no finished run of this table"),
         (["table9", *SCALE], "table1, table2"),
-        (["figure3", *SCALE], "no table in table=figure3"),
+        (["figure3", *SCALE, "results_dir=/nowhere"], "no finished run of Figure 3"),
+        (["claims", *SCALE, "results_dir=/nowhere"], "make tables SCALE=tiny"),
+        (["examples", *SCALE, "results_dir=/nowhere"], "no finished run of Tables 1 to 3"),
         (SCALE, "give one of table1, table2"),
         (["table1", *SCALE, "method=nonesuch"], "nonesuch"),
         (["table1", *SCALE, "method=["], ""),

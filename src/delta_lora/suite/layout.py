@@ -7,7 +7,9 @@ from datetime import timedelta
 
 from delta_lora.suite.claims import Comparison
 from delta_lora.suite.compare import Verdict
-from delta_lora.suite.tables import COUNTS, NOT_PRINTED, Number, Row, Table
+from delta_lora.suite.grid import Grid
+from delta_lora.suite.records import Run
+from delta_lora.suite.tables import COUNTS, NOT_PRINTED, Number, Row, Table, comparable
 
 NOT_RUN: Verdict = "not run"
 NONE = "–"
@@ -112,41 +114,40 @@ def best(table: Table, column: str, ours: bool) -> set[str]:
 
 def title(table: Table) -> str:
     """``Table 1: E2E NLG Challenge, gpt2-tiny``."""
-    return f"Table {table.spec.number}: {table.spec.title}, {', '.join(models(table))}"
+    return f"Table {table.spec.number}: {table.spec.title}, {', '.join(models(table.grid))}"
 
 
-def models(table: Table) -> list[str]:
+def models(grid: Grid) -> list[str]:
     """The models of its cells."""
-    return sorted({cell.config.model.name for cell in table.grid.cells})
+    return sorted({cell.config.model.name for cell in grid.cells})
 
 
-def warning(table: Table) -> str:
+def warning(grid: Grid) -> str:
     """What its face must say where ours are not the paper's models on all of its data; "" where they are."""
-    if table.comparable:
+    if comparable(grid):
         return ""
-    generated = any(cell.config.task.source == "generated" for cell in table.grid.cells)
+    generated = any(cell.config.task.source == "generated" for cell in grid.cells)
     data = "generated data" if generated else "real data, which may be a part of the whole"
     return (
-        f"Not comparable with the paper (scale {table.grid.config.scale.name}): ours is "
-        f"{', '.join(models(table))} on {data}. Compare our rows with each other; the paper's numbers are shown "
+        f"Not comparable with the paper (scale {grid.config.scale.name}): ours is "
+        f"{', '.join(models(grid))} on {data}. Compare our rows with each other; the paper's numbers are shown "
         "for orientation only."
     )
 
 
-def facts(table: Table) -> list[str]:
+def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
     """Where the numbers come from: scale, runs, seeds, environment, commit and time, from the records."""
-    runs = table.runs
-    seeds = sorted({cell.config.seed for cell in table.grid.cells})
+    seeds = sorted({cell.config.seed for cell in grid.cells})
     environments = [run.environment for run in runs]
     versions = [
         ", ".join(f"{name} {env['versions'][name]}" for name in PACKAGES if name in env["versions"])
         for env in environments
     ]
     wall = timedelta(seconds=round(sum(run.train["wall_seconds"] for run in runs)))
-    extra = [item for item in table.grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
+    extra = [item for item in grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
     return [
-        f"Scale: {table.grid.config.scale.name}",
-        f"Runs: {len(runs)} of {table.cells}",
+        f"Scale: {grid.config.scale.name}",
+        f"Runs: {len(runs)} of {len({cell.key for cell in grid.cells})}",
         f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}",
         *([f"Overrides: {' '.join(extra)}"] if extra else []),
         f"Device: {tally([env['device'] for env in environments])}",
@@ -192,12 +193,12 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
-def row_title(table: Table, row: Row) -> str:
-    """A row in words: ``LoRA (repr.), learning rate 3e-3``, ``λ = 2``."""
+def row_title(table: Table, row: Row, of_paper: bool = False) -> str:
+    """A row in words, with our settings or the paper's: ``LoRA (repr.), learning rate = 3e-3``, ``λ = 2``."""
     settings = [
-        f"{HEADS[head].replace('Learning', 'learning')} = {mine or printed}"
+        f"{HEADS[head].replace('Learning', 'learning')} = {text}"
         for head, (mine, printed) in row.settings.items()
-        if (mine or printed) != NOT_PRINTED
+        if (text := (printed or mine) if of_paper else (mine or printed)) != NOT_PRINTED
     ]
     return ", ".join([*([row.label] if "method" in table.spec.rows else []), *settings])
 

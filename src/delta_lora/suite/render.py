@@ -11,13 +11,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from delta_lora.errors import UserError
-from delta_lora.suite import layout
+from delta_lora.suite import layout, shape
 from delta_lora.suite.claims import Claim, check_claims
 from delta_lora.suite.cli import CONFIGS
 from delta_lora.suite.compare import PairedBootstrap, Verdict, resampler_of
-from delta_lora.suite.grid import compose_grid
+from delta_lora.suite.figures import draw_curves, save
+from delta_lora.suite.frames import read_csv
+from delta_lora.suite.grid import Grid, compose_grid
+from delta_lora.suite.latex import latex
 from delta_lora.suite.layout import Entry
+from delta_lora.suite.markdown import escape_markdown, markdown_row, markdown_table
 from delta_lora.suite.records import read_runs, write_text
+from delta_lora.suite.shape import shape_texts, shapes
 from delta_lora.suite.tables import COUNTS, Table, build_table
 
 CLAIM_HEADS = ["Comparison", "Paper's gain", "Our gain", "95 % interval", "Verdict"]
@@ -45,14 +50,33 @@ def render_table(overrides: Sequence[str]) -> tuple[Table, list[Claim], list[Pat
     grid = compose_grid(overrides)
     if "table" not in grid.config:
         raise UserError(f"no table in {' '.join(overrides) or 'the arguments'}; give one of {', '.join(tables())}")
+    table = find_table(grid)
+    claims = check_claims(table, bootstrap_of(grid))
+    return table, claims, write_table(table, claims, folder_of(grid))
+
+
+def find_table(grid: Grid) -> Table:
+    """The table of a grid, from the finished runs in its ``results_dir``.
+
+    Raises:
+        UserError: there is not one; it names the command that makes them.
+    """
     results = Path(grid.config.results_dir)
     table = build_table(grid, read_runs(results))
     if not table.runs:
         left_out = "".join(f"{problem}; " for problem in table.problems)
         raise UserError(f"{left_out}no finished run of this table in {results / 'runs'}: {grid.command}")
-    kept = Path(grid.config.cache_dir).expanduser() / "resampled"
-    claims = check_claims(table, PairedBootstrap(resampler_of, kept))
-    return table, claims, write_table(table, claims, results / grid.config.scale.name)
+    return table
+
+
+def bootstrap_of(grid: Grid) -> PairedBootstrap:
+    """The bootstrap, which keeps the scores of each run's resamples in the cache."""
+    return PairedBootstrap(resampler_of, Path(grid.config.cache_dir).expanduser() / "resampled")
+
+
+def folder_of(grid: Grid) -> Path:
+    """``<results_dir>/<scale>``: where what was rendered lies."""
+    return Path(grid.config.results_dir) / grid.config.scale.name
 
 
 def tables() -> list[str]:
@@ -62,26 +86,33 @@ def tables() -> list[str]:
 
 
 def write_table(table: Table, claims: Sequence[Claim], folder: Path) -> list[Path]:
-    """Write ``table<N>.md``, ``.csv`` and ``.tex`` into a folder and return their paths."""
+    """Write ``table<N>.md``, ``.csv`` and ``.tex`` into a folder, curves of a sweep too, and return their paths."""
     stem = f"table{table.spec.number}"
     texts = {"md": markdown(table, claims), "csv": csv(table), "tex": latex(table)}
     paths = {suffix: folder / f"{stem}.{suffix}" for suffix in texts}
     for suffix, text in texts.items():
         write_text(paths[suffix], text)
-    return list(paths.values())
+    if table.spec.swept is None:
+        return list(paths.values())
+    return [*paths.values(), *save(draw_curves(read_csv(texts["csv"]), table.spec, table.comparable), folder / stem)]
 
 
 def markdown(table: Table, claims: Sequence[Claim]) -> str:
     """The whole page: the warning, the table, how to read it, where it comes from, the claims."""
     heads = layout.headers(table)
     lines = [f"# {layout.title(table)}", ""]
-    if warning := layout.warning(table):
+    if warning := layout.warning(table.grid):
         lines += [f"> **{escape_markdown(warning)}**", ""]
     numeric = len(heads) - len(table.spec.columns)
     lines += [markdown_row(heads), markdown_row([":--"] * numeric + ["--:"] * len(table.spec.columns))]
     lines += [markdown_row([markdown_entry(entry) for entry in line]) for line in layout.entries(table)]
     lines += ["", *(f"- {note}" for note in layout.notes(table))]
-    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in layout.facts(table))]
+    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in layout.facts(table.grid, table.runs))]
+    if table.spec.swept:
+        lines += ["", f"![Curves of Table {table.spec.number}](table{table.spec.number}.png)"]
+    if table.spec.shape and (found := shapes(table)):
+        texts = [shape_texts(table, column) for column in found]
+        lines += ["", "## Shape", "", shape.NOTE, "", *markdown_table(shape.HEADS, texts, numeric=(3, 4))]
     if claims:
         lines += ["", "## Claims", "", CLAIM_NOTE]
     for claim in claims:
@@ -92,10 +123,8 @@ def markdown(table: Table, claims: Sequence[Claim]) -> str:
 def markdown_claim(table: Table, claim: Claim) -> list[str]:
     """A sentence of the paper, how it fared, and its comparisons, folded away where they are many."""
     heading = f"**{claim.says}.** {claim_summary(claim)}."
-    lines = [markdown_row(CLAIM_HEADS), markdown_row([":--", "--:", "--:", "--:", ":--"])]
-    for comparison in claim.comparisons:
-        texts = layout.comparison_texts(table, comparison)
-        lines.append(markdown_row([escape_markdown(text) for text in texts]))
+    texts = [layout.comparison_texts(table, comparison) for comparison in claim.comparisons]
+    lines = markdown_table(CLAIM_HEADS, texts, numeric=(1, 2, 3))
     if len(lines) <= LONG:
         return [heading, "", *lines]
     return [heading, "", "<details><summary>Comparisons</summary>", "", *lines, "", "</details>"]
@@ -108,24 +137,12 @@ def claim_summary(claim: Claim) -> str:
     return f"{total} {'comparison' if total == 1 else 'comparisons'}: {', '.join(counted)}"
 
 
-def markdown_row(cells: Sequence[str]) -> str:
-    """One line of a markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
 def markdown_entry(entry: Entry) -> str:
     """Ours, and below it, small, the paper's."""
     ours, paper = escape_markdown(entry.ours).replace(" ± ", "\u00a0±\u00a0"), escape_markdown(entry.paper)
     ours = f"**{ours}**" if entry.best else f"*{ours}*" if ours == layout.NOT_RUN else ours
     paper = f"**{paper}**" if entry.paper_best else paper
     return f"{ours}<br><sub>{paper}</sub>" if paper else ours
-
-
-def escape_markdown(text: str) -> str:
-    """Text that markdown would read as markup: ``W_q``, ``a|b``, ``*``."""
-    for character in "\\|*_<>`":
-        text = text.replace(character, f"\\{character}")
-    return text
 
 
 def csv(table: Table) -> str:
@@ -156,86 +173,22 @@ def csv(table: Table) -> str:
     return pd.DataFrame(records).to_csv(index=False, lineterminator="\n")
 
 
-def latex(table: Table) -> str:
-    """A ``table*`` of booktabs rules: each row ours, and below it, small, the paper's."""
-    heads = layout.headers(table)
-    numeric = len(heads) - len(table.spec.columns)
-    body = []
-    for line in layout.entries(table):
-        body.append(" & ".join(latex_ours(entry) for entry in line) + r" \\")
-        if any(entry.paper for entry in line):
-            paper = [latex_paper(entry) for entry in line]
-            body.append(" & ".join(paper) + r" \\[2pt]")
-    caption = [f"{layout.title(table)}.", layout.warning(table), *layout.notes(table)]
-    caption += [f"{fact}." for fact in layout.facts(table)]
-    return "\n".join(
-        [
-            "% Needs \\usepackage[utf8]{inputenc} and \\usepackage{booktabs}.",
-            r"\begin{table*}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            f"\\begin{{tabular}}{{{'l' * numeric}{'r' * (len(heads) - numeric)}}}",
-            r"\toprule",
-            " & ".join(escape_latex(head) for head in heads) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            f"\\caption{{{escape_latex(' '.join(part for part in caption if part))}}}",
-            f"\\label{{tab:delta-lora-{table.spec.number}}}",
-            r"\end{table*}",
-            "",
-        ]
-    )
-
-
-def latex_ours(entry: Entry) -> str:
-    """The upper line of a cell."""
-    text = escape_latex(entry.ours)
-    return f"\\textbf{{{text}}}" if entry.best else f"\\emph{{{text}}}" if text == layout.NOT_RUN else text
-
-
-def latex_paper(entry: Entry) -> str:
-    """The lower line of a cell."""
-    text = escape_latex(entry.paper)
-    shown = f"\\textbf{{{text}}}" if entry.paper_best else text
-    return f"{{\\scriptsize {shown}}}" if text else ""
-
-
-def escape_latex(text: str) -> str:
-    """Text with LaTeX's special characters, and the few others that the tables use, as commands."""
-    return "".join(LATEX.get(character, character) for character in text)
-
-
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "`": r"\textasciigrave{}",
-    "λ": r"$\lambda$",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "–": "--",
-    "§": r"\S{}",
-    "²": "$^2$",
-    "⁰": "$^0$",
-    "⁶": "$^6$",
-}
-
-
 def terminal(table: Table, claims: Sequence[Claim]) -> RenderableType:
     """For ``rich.print``: the table, the warning, and how the claims fared."""
-    grid = RichTable(title=layout.title(table), caption=layout.warning(table), show_lines=False)
+    grid = RichTable(title=layout.title(table), caption=layout.warning(table.grid), show_lines=False)
     numeric = len(layout.headers(table)) - len(table.spec.columns)
     for place, head in enumerate(layout.headers(table)):
         grid.add_column(head, justify="left" if place < numeric else "right")
     for line in layout.entries(table):
         grid.add_row(*(terminal_entry(entry) for entry in line))
     legend = Text("Upper line: ours; lower line: the paper's.", style="dim")
-    found = [Text(f"{claim.says}. {claim_summary(claim)}.") for claim in claims]
-    return Group(grid, legend, *found)
+    parts: list[RenderableType] = [grid, legend]
+    if table.spec.shape and (found := shapes(table)):
+        columns = RichTable(*shape.HEADS, title="Shape")
+        for column in found:
+            columns.add_row(*shape_texts(table, column))
+        parts.append(columns)
+    return Group(*parts, *(Text(f"{claim.says}. {claim_summary(claim)}.") for claim in claims))
 
 
 def terminal_entry(entry: Entry) -> Text:

@@ -8,14 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass
 class ClaimSpec:
-    """A comparative sentence of the paper: one row is better than others in some columns.
+    """A comparative sentence of the paper: some rows are each better than others in some columns.
 
     ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart);
     ``gains`` gives the gain that the sentence prints for each column, or null where it prints none.
     """
 
     says: str
-    better: str
+    better: list[str]
     worse: list[str]
     gains: dict[str, float | None]
 
@@ -33,6 +33,7 @@ class TableSpec:
         average: a last column with their mean.
         lower_is_better: columns of which a low score is good.
         parameters: show the parameter counts, in M = 2^20, or, in the rows ``plain_million``, in 10^6.
+        shape: say which row is best, and how far our order of the rows is the paper's.
         claims: what the paper says about it.
     """
 
@@ -45,12 +46,18 @@ class TableSpec:
     lower_is_better: list[str] = field(default_factory=list)
     parameters: bool = False
     plain_million: list[str] = field(default_factory=list)
+    shape: bool = False
     claims: list[ClaimSpec] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
         """The columns with scores."""
         return self.metrics or [*self.tasks, *([self.average] if self.average else [])]
+
+    @property
+    def swept(self) -> str | None:
+        """The setting that alone tells the rows apart, which a curve can be drawn over; None where there is none."""
+        return next(iter(self.rows)) if len(self.rows) == 1 and "method" not in self.rows else None
 
     def sign(self, column: str) -> Literal[1, -1]:
         """1 where a higher score is better, -1 where a lower one is."""

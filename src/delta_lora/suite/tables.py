@@ -87,12 +87,17 @@ class Table:
     @property
     def comparable(self) -> bool:
         """Whether ours may be held against the paper: its models, on all of its data."""
-        return all(
-            cell.config.scale.comparable
-            and cell.config.task.source != "generated"
-            and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
-            for cell in self.grid.cells
-        )
+        return comparable(self.grid)
+
+
+def comparable(grid: Grid) -> bool:
+    """Whether a grid's runs use the paper's models, and all of its data."""
+    return all(
+        cell.config.scale.comparable
+        and cell.config.task.source != "generated"
+        and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
+        for cell in grid.cells
+    )
 
 
 def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
@@ -189,9 +194,14 @@ def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
 
 def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
     """What the table needs of a run and its record has not: finite numbers, the device and the versions."""
-    needed = [(run.metrics, name) for name in cell_metrics(spec, cell).values()]
-    needed += [(run.counts, name) for name in COUNTS] + [(run.train, "wall_seconds")]
-    lacking = [name for values, name in needed if not is_finite(values.get(name))]
+    needed: list[tuple[Mapping[str, Any], str]] = [(run.metrics, name) for name in cell_metrics(spec, cell).values()]
+    needed += [(run.counts, name) for name in COUNTS]
+    return [name for values, name in needed if not is_finite(values.get(name))] + missing_facts(run)
+
+
+def missing_facts(run: Run) -> list[str]:
+    """What the line on where numbers come from needs of a run, and its record has not."""
+    lacking = [] if is_finite(run.train.get("wall_seconds")) else ["wall_seconds"]
     kinds = {"device": str, "versions": dict}
     return lacking + [name for name, kind in kinds.items() if not isinstance(run.environment.get(name), kind)]
 
