@@ -290,3 +290,14 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     devices.take_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_an_example_longer_than_the_model_is_told_before_training(short: Short) -> None:
+    from delta_lora.models.load import load_model
+    from delta_lora.suite.cell import check_lengths
+
+    config = short()
+    model = load_model(config.model, Path("unused"), config.task.train.dropouts)
+    check_lengths(model, [{"input_ids": [0] * 256}])
+    with pytest.raises(UserError, match="an example has 257 tokens, the model has 256 positions; give"):
+        check_lengths(model, [{"input_ids": [0] * 9}, {"input_ids": [0] * 257}])

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from delta_lora.errors import UserError
 from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
 from delta_lora.suite.compare import PairedBootstrap
@@ -149,6 +150,7 @@ def attempt(
     config, checkpoints = cell.config, folder / "checkpoints"
     transformers.set_seed(config.seed)
     model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
+    check_lengths(model, examples)
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     if start := start_key(config):
         cell.method.load_start(run_folder(cell.results_dir, start) / START)
@@ -175,6 +177,22 @@ def attempt(
     write_jsonl(folder / "log.jsonl", training.pop("log_history"))
     write_jsonl(folder / "predictions.jsonl", cell.task.lines(items, predictions))
     return {"training": training, "counts": counts}
+
+
+def check_lengths(model: PreTrainedModel, examples: list[dict[str, Any]]) -> None:
+    """The model has a position for every token of the longest example.
+
+    Raises:
+        UserError: it has not.
+    """
+    # RoBERTa's positions start after the padding token's id.
+    unused = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+    room = model.config.max_position_embeddings - unused
+    longest = max(len(example["input_ids"]) for example in examples)
+    if longest > room:
+        raise UserError(
+            f"an example has {longest} tokens, the model has {room} positions; give task.train.max_length={room}"
+        )
 
 
 def train_once(
