@@ -16,7 +16,9 @@ RUN := .venv/bin/python
 LAUNCHER ?= $(if $(filter-out 1,$(JOBS)),joblib,basic)
 LAUNCH = hydra/launcher=$(LAUNCHER) $(if $(filter joblib,$(LAUNCHER)),hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
 
-.PHONY: help setup prefetch test test-slow bench lint clean
+GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
+
+.PHONY: help setup prefetch figure3 tables claims report notebooks test test-slow bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,32 @@ setup: .venv/.complete ## a .venv with the pinned packages
 table%: .venv/.complete ## table1: train its missing cells, then render it (SCALE=, SEEDS=)
 	$(RUN) scripts/train.py -m table=table$* scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
 	$(RUN) scripts/render.py table=table$* scale=$(SCALE) seed=$(SEEDS)
+
+figure3: .venv/.complete ## Figure 3: train its missing cells, then render it
+	$(RUN) scripts/train.py -m table=figure3 scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
+	$(RUN) scripts/render.py figure3 scale=$(SCALE) seed=$(SEEDS)
+
+# A failed cell stops neither its table nor the others; what is missing is said at the end, and by the exit code.
+# An interruption stops everything, and a machine without the GPU that the scale needs is told so once.
+tables: .venv/.complete ## Tables 1 to 8, Figure 3, claims: train all missing cells, then render everything
+	@$(RUN) scripts/render.py check scale=$(SCALE)
+	@code=0; for grid in $(GRIDS); do \
+	  echo "$$grid:"; \
+	  $(RUN) scripts/train.py -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH); one=$$?; \
+	  if [ $$one -ge 128 ]; then exit $$one; fi; \
+	  if [ $$one -ne 0 ]; then code=$$one; fi; \
+	done; \
+	$(RUN) scripts/render.py tables scale=$(SCALE) seed=$(SEEDS) || code=$$?; \
+	exit $$code
+
+claims: .venv/.complete ## every comparative sentence of the paper, held against the finished runs
+	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS)
+
+report: .venv/.complete ## run the notebooks and write results/<scale>/report.html
+	$(RUN) scripts/render.py report scale=$(SCALE) seed=$(SEEDS)
+
+notebooks: .venv/.complete ## run the notebooks in place: what they show is committed with them
+	$(RUN) scripts/render.py notebooks scale=$(SCALE) seed=$(SEEDS)
 
 prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
 	$(RUN) scripts/prefetch.py $(addprefix table,$(TABLE)) scale=$(SCALE)

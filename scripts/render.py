@@ -6,7 +6,8 @@
     python scripts/render.py report scale=tiny        # run the notebooks, write one page
 
 Bare words are what to render: table1 … table8, figure3, claims, examples (outputs side by side), tables (all of
-these), report, notebooks (run them in place). The rest are the overrides that `scripts/train.py -m` was given.
+these), report, notebooks (run them in place), check (whether this machine can train the scale). The rest are the
+overrides that `scripts/train.py -m` was given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
@@ -71,10 +72,22 @@ def notebooks(overrides: Sequence[str]) -> Rendered:
     return [], [], run_in_place(overrides)
 
 
+def check(overrides: Sequence[str]) -> Rendered:
+    """Whether this machine can train the scale's cells; for `make tables`, which would be told once a table."""
+    from delta_lora.suite.config import check_device
+    from delta_lora.suite.grid import compose_grid
+
+    check_device(compose_grid(["table=table1", "method=lora", *overrides]).config)
+    return [], [], []
+
+
 OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
     "figure3": figure3,
     "claims": claims,
     "examples": examples,
+    "report": report,
+    "notebooks": notebooks,
+    "check": check,
 }
 ALL = [*(f"table{number}" for number in range(1, 9)), "figure3", "claims", "examples"]
 
@@ -89,7 +102,8 @@ def render(overrides: Sequence[str], console: Console) -> None:
         print(f"warning: {problem}", file=sys.stderr)
     for part in parts:
         console.print(part, highlight=False)
-    console.print(f"Written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+    if paths:
+        console.print(f"Written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -16,8 +16,8 @@ LONGEST = 700  # characters of a shown input: XSum's are whole articles
 REFERENCES = 3  # of each item, the first
 
 
-def render_examples(overrides: Sequence[str]) -> tuple[list[dict[str, Any]], list[str], list[Path]]:
-    """Write ``examples.json`` from the runs of Tables 1 to 3, of the first seed asked for.
+def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[dict[str, Any]], list[str], list[Path]]:
+    """Write ``examples.json`` from the runs of Tables 1 to 3, of the first seed asked for; ``write=False``: only find.
 
     Returns:
         The tasks' examples, the records that were left out and why, and the file below ``<results_dir>/<scale>``.
@@ -35,7 +35,8 @@ def render_examples(overrides: Sequence[str]) -> tuple[list[dict[str, Any]], lis
             f"no finished run of Tables 1 to 3 in {folder.parent / 'runs'}: {' or '.join(g.command for g in grids)}"
         )
     path = folder / "examples.json"
-    write_text(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    if write:
+        write_text(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     return found, problems, [path]
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from delta_lora.suite.frames import numbers
 from delta_lora.suite.layout import HEADS
@@ -54,7 +55,14 @@ def image(figure: Figure, suffix: str) -> bytes:
     with style():
         metadata = {"Software": None} if suffix == "png" else {"Date": None, "Creator": None}
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-    return buffer.getvalue()
+    return buffer.getvalue() if suffix == "svg" else with_palette(buffer)
+
+
+def with_palette(png: BytesIO) -> bytes:
+    """A PNG of 64 colours, a quarter of the size: notebooks and the repository hold these files."""
+    smaller = BytesIO()
+    Image.open(png).convert("RGB").quantize(64).save(smaller, "png", optimize=True)
+    return smaller.getvalue()
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -56,7 +56,9 @@ HEADS = ["Column", "Best of ours", "Best of the paper's", "Spearman's ρ", "Rows
 
 def shape_texts(table: Table, shape: Shape) -> list[str]:
     """A shape under `HEADS`."""
-    known = layout.NONE if shape.correlation is None else f"{shape.correlation:+.2f}"
+    known = (
+        layout.NONE if shape.correlation is None else f"{round(shape.correlation, 2) + 0.0:+.2f}"
+    )  # + 0.0: no minus before a zero
     ours = " and ".join(layout.row_title(table, row) for row in shape.ours)
     paper = " and ".join(layout.row_title(table, row, of_paper=True) for row in shape.paper)
     return [shape.column, ours, paper, known, f"{shape.rows} of {sum(not row.quoted for row in table.rows)}"]

@@ -4,12 +4,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.suite.config import Cell
+from delta_lora.suite.sweep import in_sweep
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,6 @@ class Tracker(TrainerCallback):
         config = cell.config
         if config.logger.name == "none":
             return
-        table = config.get("table")
-        group = f"{config.scale.name}-table{table.number}" if table else f"{config.scale.name}-{config.task.name}"
         with self.forgiving("start"):
             os.environ.setdefault("WANDB_SILENT", "true")
             import wandb
@@ -38,7 +39,9 @@ class Tracker(TrainerCallback):
                 mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
             self.run = wandb.init(
                 project=config.logger.project,
-                group=group,
+                group=group_of(config),
+                job_type=config.method.name,
+                tags=[config.scale.name, config.task.name, config.model.name],
                 name=f"{config.task.name}-{config.method.name}-{cell.key[:6]}",
                 id=cell.key,
                 resume="allow" if mode == "online" else None,
@@ -79,6 +82,16 @@ class Tracker(TrainerCallback):
         """Put metrics and parameter counts into the run's summary and close it."""
         self.call("write the summary", lambda run: run.summary.update(dict(summary)))
         self.call("finish", lambda run: run.finish())
+
+
+def group_of(config: DictConfig) -> str:
+    """What a sweep's runs share: ``tiny-table7``, ``tiny-figure3``, the sweep's time; a single run's is its task."""
+    for kind in ("table", "figure"):
+        if config.get(kind):
+            return f"{config.scale.name}-{kind}{config[kind].number}"
+    if in_sweep():
+        return f"{config.scale.name}-sweep-{Path(HydraConfig.get().sweep.dir).name}"
+    return f"{config.scale.name}-{config.task.name}"
 
 
 def has_key() -> bool:
