@@ -114,8 +114,10 @@ def test_the_trainer_equals_a_hand_written_loop(uninterrupted: tuple[Path, dict[
         delta.step()
         optimizer.zero_grad()
     trained = model.state_dict()
+    # AdamW divides tiny gradients by their own size, so the order in which a CPU sums shows; a step at which W moves or
+    # does not is a hundred times more.
     for name, expected in uninterrupted[1].items():
-        torch.testing.assert_close(trained[name], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(trained[name], expected, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("at", [K - 1, K, K + 1, K + 2, K + 5])
