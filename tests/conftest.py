@@ -1,7 +1,7 @@
 """Fixtures that several test modules share: real data, a composed configuration, a small GPT-2 checkpoint."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,26 +80,34 @@ SHORT = [
 ]
 
 
-@pytest.fixture
-def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mean sentence BLEU instead of all five metrics, whose two Java programs take longer than these runs do."""
-    import sacrebleu
+class Bleu:
+    """Mean sentence BLEU: a metric suite that needs no Java, as `delta_lora.metrics.Resampler` has it."""
 
+    def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        import sacrebleu
+
+        self.scores = [
+            sacrebleu.sentence_bleu(line["prediction"], line["references"], lowercase=True).score for line in lines
+        ]
+        self.size = len(lines)
+
+    def score(self, indices: Any = None) -> dict[str, float]:
+        chosen = self.scores if indices is None else [self.scores[i] for i in indices]
+        return {"BLEU": sum(chosen) / len(chosen)}
+
+
+def score_quickly(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Mean sentence BLEU instead of all five metrics, whose two Java programs take longer than these runs do."""
     from delta_lora.tasks.e2e import E2E
 
-    class Bleu:
-        def __init__(self, lines: list[dict[str, Any]]) -> None:
-            self.scores = [
-                sacrebleu.sentence_bleu(line["prediction"], line["references"], lowercase=True).score for line in lines
-            ]
-            self.size = len(lines)
+    setattr(E2E, "resampler", lambda self, lines: Bleu(lines))
 
-        def score(self, indices: Any = None) -> dict[str, float]:
-            chosen = self.scores if indices is None else [self.scores[i] for i in indices]
-            return {"BLEU": sum(chosen) / len(chosen)}
 
+@pytest.fixture
+def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """:func:`score_quickly`, unless the test is marked ``all_metrics``."""
     if "all_metrics" not in request.keywords:
-        monkeypatch.setattr(E2E, "resampler", lambda self, lines: Bleu(lines))
+        score_quickly(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -133,15 +133,13 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert same_bits(everything(run.model), uninterrupted[1])
 
 
-def test_a_resumed_literal_run_is_the_same_to_rounding(tmp_path: Path) -> None:
-    """Its W is rebuilt from the anchor in one rounding, where the loop had rounded at every step."""
+def test_a_resumed_literal_run_is_the_same(tmp_path: Path) -> None:
+    """Its state holds W itself: from the anchor it would be rebuilt in one rounding, where the loop has many."""
     whole = trainer(tmp_path, DeltaLoraCallback(2.0, K, literal=True), 12, save_steps=K + 4)
     whole.train()
     run = trainer(tmp_path, DeltaLoraCallback(2.0, K, literal=True), 12)
     run.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{K + 4}"))
-    expected = everything(whole.model)
-    for name, tensor in everything(run.model).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    assert same_bits(everything(run.model), everything(whole.model))
 
 
 def test_resuming_in_the_same_process_on_the_moved_model(

@@ -159,7 +159,7 @@ class DeltaLora:
     def state_dict(self) -> dict[str, Any]:
         """Counters, settings and the anchor: with the adapter's own weights, all that resuming needs.
 
-        A few megabytes at gpt2-medium size; tensors are on the CPU and never dense.
+        A few megabytes at gpt2-medium size; tensors are on the CPU and, but for W in a ``literal`` run, never dense.
         """
         entries: dict[str, Any] = {layer.name: {"shape": layer.shape, "scale": layer.scale} for layer in self._layers}
         for entry, form in zip(entries.values(), self._forms, strict=False):
@@ -171,7 +171,7 @@ class DeltaLora:
 
         The base weights must be those that training began with (the checkpoint anyone loads), or those of a
         dense checkpoint made at the same time as the state; both are recognized. The continuation is then
-        exact: bitwise on the CPU (for ``literal``, to rounding).
+        exact: bitwise on the CPU.
 
         Raises:
             UserError: a state of another model, of other settings, or base weights that fit neither case.

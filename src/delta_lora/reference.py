@@ -41,23 +41,21 @@ class Literal:
         self.previous = self.layer.snapshot()
 
     def state(self) -> dict[str, Any]:
-        """The anchor, the current factors, and what tells W_0 and the moved W apart."""
+        """The anchor, the current factors, W itself (its rounding follows from every step), and W_0's fingerprint."""
         a, b = (factor.cpu() for factor in self.previous)
-        base = [self.before, fingerprint(self.layer.weight)]
-        return {"A": self.a.clone(), "B": self.b.clone(), "A_now": a, "B_now": b, "base": base}
+        weight = self.layer.weight.detach().cpu().clone()
+        base = [self.before, fingerprint(weight)]
+        return {"A": self.a.clone(), "B": self.b.clone(), "A_now": a, "B_now": b, "W": weight, "base": base}
 
+    @torch.no_grad()
     def resume(self, state: Mapping[str, Any], moved: bool) -> None:
-        """Continue from a state's factors (a, b); unless W has ``moved`` already, W ← W + λ s (b a − B_*A_*)."""
+        """Continue from a state's factors and, unless the model has it already, its ``moved`` W."""
         a, b = state["A_now"], state["B_now"]
         self.previous, self.before = (a.to(self.layer.a), b.to(self.layer.b)), state["base"][0]
         if not moved:
-            self._shift(self.factor)
+            self.layer.weight.copy_(state["W"])
 
     def remove(self) -> None:
-        """W_0 again, to the rounding that the single steps have left."""
-        self._shift(-self.factor)
-
-    def _shift(self, factor: float) -> None:
-        """W ← W + factor · (b a − B_*A_*), rounded once."""
+        """W_0 again, to the rounding that the single steps have left: W ← W − λ s (b a − B_*A_*)."""
         a, b = (tensor.cpu() for tensor in self.previous)
-        shift(self.layer, torch.cat([a, self.a]), torch.cat([b, -self.b], dim=1), factor)
+        shift(self.layer, torch.cat([a, self.a]), torch.cat([b, -self.b], dim=1), -self.factor)

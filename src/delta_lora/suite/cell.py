@@ -31,7 +31,7 @@ from delta_lora.suite.devices import take_gpu
 from delta_lora.suite.lock import Busy, held
 from delta_lora.suite.phases import FILE as PHASES
 from delta_lora.suite.phases import finish_phase, finished_phase
-from delta_lora.suite.records import Run, read_jsonl, read_run, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.records import Run, outputs, read_jsonl, read_run, run_folder, set_aside, write_jsonl, write_record, write_text
 from delta_lora.suite.resources import check_disk, is_out_of_memory, smaller
 from delta_lora.suite.selection import BestEpoch
 from delta_lora.suite.similarity import measure
@@ -71,6 +71,7 @@ def find_finished(cell: Cell, folder: Path) -> Run | None:
     """The run's record, if it is finished."""
     finished = read_run(folder)
     if finished is not None:
+        remove_leftovers(folder)  # of a process that was killed between its record and its last line
         print(f"{cell.name}: already finished ({summary(finished.metrics)}) in {folder}", flush=True)
     return finished
 
@@ -80,6 +81,8 @@ def execute(cell: Cell, folder: Path) -> Run:
     quiet_libraries()
     take_gpu()
     config, started = cell.config, time.time()
+    if (folder / "run.json").is_file():  # no record that this version can trust: read_run has said why
+        log.warning("%s: kept as %s, the run is done again", cell.name, set_aside(folder / "run.json"))
     predicted = finished_phase(folder, PREDICTED)
     if predicted is not None:
         tracker = Tracker(cell)
@@ -102,8 +105,7 @@ def execute(cell: Cell, folder: Path) -> Run:
     }
     tracker.finish({**metrics, **counts})
     run = write_record(folder, record)
-    for leftover in ("checkpoints", PHASES):
-        remove(folder / leftover)
+    remove_leftovers(folder)
     # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
     PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
     print(f"{cell.name}: {summary(metrics)} in {training['wall_seconds']:.0f} s", flush=True)
@@ -153,20 +155,28 @@ def attempt(
     check_lengths(model, examples)
     trained = cell.method.prepare(model, cell.spec, cell.schedule)
     if start := start_key(config):
+        if read_run(run_folder(cell.results_dir, start)) is None:
+            raise UserError(
+                f"task.init_from: the record of {run_folder(cell.results_dir, start)} is damaged; the command that "
+                "made it makes it again"
+            )
         cell.method.load_start(run_folder(cell.results_dir, start) / START)
     check_disk(folder, trained)
     counts = vars(cell.method.counts())
     callbacks = [*cell.method.callbacks(), tracker]
     if cell.spec.kind == "classification":
         evaluation = BestEpoch(cell, items, cell.task.encode_test(items, tokenizer), checkpoints / "best")
+        if not evaluation.intact():
+            aside = set_aside(checkpoints)
+            log.warning("%s: the best epoch's files are damaged: kept in %s, training starts again", cell.name, aside)
         training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro, evaluation)
-        best = evaluation.best()
+        best, kept = evaluation.best()
         training["best_epoch"] = best["epoch"]
         predictions = best["predictions"]
-        if (checkpoints / "best" / "adapter").is_dir():
-            shutil.copytree(checkpoints / "best" / "adapter", folder / "adapter", dirs_exist_ok=True)
+        if (kept / "adapter").is_dir():
+            shutil.copytree(kept / "adapter", folder / "adapter", dirs_exist_ok=True)
         if config.task.save_start:
-            shutil.copy2(checkpoints / "best" / START, folder / START)
+            shutil.copy2(kept / START, folder / START)
     else:
         training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro)
         cell.method.export(folder / "adapter")
@@ -216,16 +226,10 @@ def train_once(
     return training
 
 
-def outputs(folder: Path) -> list[str]:
-    """The files that training and predicting have left, relative to the run's folder."""
-    files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    other = (PHASES, "run.json")
-    return [f.as_posix() for f in files if "checkpoints" not in f.parts and f.name not in other and f.name[0] != "."]
-
-
-def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a run needs only while it is unfinished."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / PHASES).unlink(missing_ok=True)
 
 
 def decode_items(

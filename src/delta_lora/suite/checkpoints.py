@@ -2,13 +2,12 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from delta_lora.suite.records import intact, write_text
+from delta_lora.suite.records import intact, set_aside, write_text
 from delta_lora.tasks.base import sha256_of
 
 SEAL = "seal.json"
@@ -17,6 +16,11 @@ log = logging.getLogger(__name__)
 
 class Seal(TrainerCallback):
     """Closes every checkpoint with the SHA-256 of its files; one that was cut off has no seal, or a broken one."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log with every checkpoint: a logged loss is a mean since the last log, and a resumed run saw none of it."""
+        if control.should_save:
+            control.should_log = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the checkpoint that was just written."""
@@ -37,6 +41,6 @@ def last_intact_checkpoint(folder: Path) -> Path | None:
                 return path
         except (OSError, ValueError, AttributeError):
             pass
-        log.warning("%s is incomplete or damaged: set aside, the run goes on from before it", path)
-        path.rename(path.with_name(f"damaged-{time.time_ns()}-{path.name}"))
+        aside = set_aside(path)
+        log.warning("%s is incomplete or damaged: kept as %s, the run goes on from before it", path, aside.name)
     return None

@@ -3,14 +3,16 @@
 import json
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from delta_lora.tasks.base import sha256_of
 
-SCHEMA = 1  # of run.json; a record of another schema is reported and left out
+SCHEMA = 2  # of run.json; a record of another schema is reported and left out
 log = logging.getLogger(__name__)
 
 
@@ -36,17 +38,19 @@ def run_folder(results_dir: Path, key: str) -> Path:
     return results_dir / "runs" / key
 
 
+def outputs(folder: Path) -> list[str]:
+    """The files that a run leaves, relative to its folder: not its record, nor what it needs only while it runs."""
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    passing = {"run.json", "phases.json", "checkpoints"}
+    # A name with a dot is what a killed process left of a file that it was writing, or what was set aside.
+    hidden = [name for name in names if name.parts[0] in passing or any(part[0] == "." for part in name.parts)]
+    return [name.as_posix() for name in names if name not in hidden]
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> Run:
     """Write ``run.json`` last, by rename, with the SHA-256 of every file beside it."""
-    files = {
-        str(path.relative_to(folder)): sha256_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and path.name not in ("run.json", "phases.json")
-        and not path.name.startswith(".")  # what a killed process left of a file that it was writing
-        and "checkpoints" not in path.relative_to(folder).parts
-    }
-    write_text(folder / "run.json", json.dumps({"schema": SCHEMA, **record, "files": files}, indent=1) + "\n")
+    files = {name: sha256_of(folder / name) for name in outputs(folder)}
+    write_sealed(folder / "run.json", {"schema": SCHEMA, **record, "files": files})
     run = read_run(folder)
     assert run is not None, f"the record just written in {folder} cannot be read"
     return run
@@ -62,6 +66,7 @@ def read_run(folder: Path) -> Run | None:
         if raw["schema"] != SCHEMA:
             log.warning("%s is left out: its schema is %s, this version reads %s", path, raw["schema"], SCHEMA)
             return None
+        raw = unsealed(raw)
         changed = [name for name, digest in raw["files"].items() if not intact(folder / name, digest)]
         if changed:
             log.warning("%s is left out: %s missing or changed since the run", path, ", ".join(changed))
@@ -74,6 +79,50 @@ def read_run(folder: Path) -> Run | None:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         log.warning("%s is left out: it cannot be read as a record (%s)", path, error)
         return None
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, whatever the order of its fields and the white space of its file."""
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all, with the SHA-256 of its content in the field ``sha256``."""
+    write_text(path, json.dumps({**content, "sha256": digest_of(content)}, indent=1) + "\n")
+
+
+def unsealed(raw: dict[str, Any]) -> dict[str, Any]:
+    """The content of what :func:`write_sealed` wrote.
+
+    Raises:
+        ValueError: it has changed since.
+    """
+    content = {name: value for name, value in raw.items() if name != "sha256"}
+    if raw.get("sha256") != digest_of(content):
+        raise ValueError("its content is not what its SHA-256 says")
+    return content
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What :func:`write_sealed` wrote; None where there is no file.
+
+    Raises:
+        ValueError: it was cut off, or has changed since.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if not isinstance(raw, dict):
+        raise ValueError("it is no JSON object")
+    return unsealed(raw)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged, or another version's, so that it is neither used nor lost; returns its new place."""
+    aside = path.with_name(f".damaged-{time.time_ns()}-{path.name}")
+    path.rename(aside)
+    return aside
 
 
 def read_runs(results_dir: Path) -> list[Run]:

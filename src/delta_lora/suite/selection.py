@@ -1,6 +1,6 @@
 """Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE)."""
 
-import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +10,11 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.suite.config import Cell
-from delta_lora.suite.records import write_text
+from delta_lora.suite.records import intact, read_sealed, set_aside, write_sealed
 from delta_lora.suite.start import START
-from delta_lora.tasks.base import Item
+from delta_lora.tasks.base import Item, sha256_of
+
+log = logging.getLogger(__name__)
 
 
 class BestEpoch(TrainerCallback):
@@ -33,14 +35,26 @@ class BestEpoch(TrainerCallback):
         self.encoded = encoded
         self.folder = folder
 
-    def epochs(self) -> dict[str, dict[str, float]]:
-        """The metrics of every epoch that was scored, by epoch."""
-        path = self.folder / "epochs.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def kept(self) -> dict[str, Any]:
+        """What is known so far, written whole or not at all after every epoch.
 
-    def best(self) -> dict[str, Any]:
-        """``{"epoch", "metrics", "predictions"}`` of the best epoch so far (the first of equals)."""
-        return json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+        ``epochs``: the metrics of every epoch that was scored, by epoch. ``best``: ``epoch``, ``predictions`` and
+        ``files`` (SHA-256 by path below the folder) of the best of them, the first of equals.
+        """
+        return read_sealed(self.folder / "epochs.json") or {"epochs": {}}
+
+    def best(self) -> tuple[dict[str, Any], Path]:
+        """The best epoch so far, and the folder with its adapter and what another task's run can start from."""
+        best = self.kept()["best"]
+        return best, self.folder / f"epoch-{best['epoch']}"
+
+    def intact(self) -> bool:
+        """Whether everything that was kept of the epochs is as it was written."""
+        try:
+            files = self.kept().get("best", {"files": {}})["files"]
+        except ValueError:
+            return False
+        return all(intact(self.folder / name, digest) for name, digest in files.items())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -55,20 +69,27 @@ class BestEpoch(TrainerCallback):
         """Predict, score, and keep what is better than every epoch before."""
         if control.should_training_stop and state.global_step < state.max_steps:
             return  # interrupted within the epoch
-        epochs, epoch, first = self.epochs(), str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
-        if epoch in epochs:
+        kept, epoch, first = self.kept(), str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
+        if epoch in kept["epochs"]:
             return
         predictions = self.predict()
         metrics = self.cell.task.score(self.items, predictions)
         self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
-        if all(metrics[first] > earlier[first] for earlier in epochs.values()):
-            shutil.rmtree(self.folder / "adapter", ignore_errors=True)
-            self.cell.method.export(self.folder / "adapter")
-            if self.cell.config.task.save_start:
-                self.cell.method.save_start(self.folder / START)
-            found = {"epoch": int(epoch), "metrics": metrics, "predictions": predictions}
-            write_text(self.folder / "best.json", json.dumps(found))
-        write_text(self.folder / "epochs.json", json.dumps({**epochs, epoch: metrics}))
+        if all(metrics[first] > earlier[first] for earlier in kept["epochs"].values()):
+            kept["best"] = {"epoch": int(epoch), "predictions": predictions, "files": self.keep(f"epoch-{epoch}")}
+        kept["epochs"][epoch] = metrics
+        write_sealed(self.folder / "epochs.json", kept)
+        for path in self.folder.glob("epoch-*"):  # an earlier best is whole until another one is on record
+            if path != self.best()[1]:
+                shutil.rmtree(path)
+
+    def keep(self, name: str) -> dict[str, str]:
+        """Write the model's adapter, and what another task's run can start from, below ``name``; their SHA-256."""
+        self.cell.method.export(self.folder / name / "adapter")
+        if self.cell.config.task.save_start:
+            self.cell.method.save_start(self.folder / name / START)
+        written = [path for path in sorted((self.folder / name).rglob("*")) if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in written}
 
     def predict(self) -> list[str]:
         """The class, or the number, that the model gives each item; batches of similar length."""
