@@ -132,14 +132,14 @@ body { margin: 0; color: #1b1b1b; background: #fff; font: 15px/1.5 system-ui, "D
 nav { position: sticky; top: 0; z-index: 1; display: flex; gap: 1.2rem; padding: .6rem 1rem; background: #10324a; }
 nav a { color: #fff; text-decoration: none; }
 nav a:hover, nav a:focus { text-decoration: underline; }
-main { max-width: 1160px; margin: 0 auto; padding: 0 1rem 3rem; }
+main { max-width: 1400px; margin: 0 auto; padding: 0 1rem 3rem; }
 section { scroll-margin-top: 3rem; border-top: 1px solid #ddd; }
 section:first-child { border-top: 0; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem; }
 .wide { overflow-x: auto; margin: .8rem 0; border: 1px solid #e3e3e3; border-radius: 4px; }
 .wide { width: fit-content; max-width: 100%; } .wide:has(table.examples) { width: 100%; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .55rem; border-bottom: 1px solid #eee; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .45rem; border-bottom: 1px solid #eee; text-align: right; white-space: nowrap; }
 thead th { background: #f4f6f8; } thead th[colspan] { text-align: center; border-left: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th:first-child { background: #f4f6f8; }
