@@ -114,3 +114,42 @@ def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 def short(composed: Callable[..., DictConfig], gpt2_checkpoint: Path) -> Callable[..., DictConfig]:
     """A run of 24 steps on a small GPT-2 with random weights."""
     return lambda *extra: composed(*SHORT, f"model.path={gpt2_checkpoint}", "model.hidden_size=32", *extra)
+
+
+@pytest.fixture(scope="session")
+def roberta_checkpoint(gpt2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock RoBERTa checkpoint with random weights (2 blocks, width 32) and the small GPT-2's BPE."""
+    import torch
+    from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM
+
+    folder = tmp_path_factory.mktemp("roberta")
+    tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint)
+    tokenizer.add_special_tokens({"pad_token": "<pad>", "sep_token": "</s>", "cls_token": "<s>"})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        type_vocab_size=1,
+        bos_token_id=tokenizer.cls_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        max_position_embeddings=1024,
+        **size,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def short_glue(
+    composed: Callable[..., DictConfig], roberta_checkpoint: Path, tmp_path: Path
+) -> Callable[..., DictConfig]:
+    """``short_glue("rte", "lora", …)``: a run of two epochs of 12 steps on the small RoBERTa."""
+    return lambda task, method, *extra: composed(
+        f"task=glue/{task}", f"method={method}", "scale=tiny", "model=roberta-tiny",
+        f"model.path={roberta_checkpoint}", "model.hidden_size=32", f"cache_dir={tmp_path / 'cache'}",
+        "task.init_from=null", "task.max_train_examples=96", "task.max_test_examples=40", "task.train.batch_size=8",
+        "task.train.epochs=2", "task.train.save_steps=6", "task.train.logging_steps=4",
+        "task.delta_lora.start_steps=3", "task.train.max_length=256", *extra,
+    )  # fmt: skip

@@ -1,16 +1,18 @@
 """Runs in processes of their own that SIGKILL ends at seeded moments (tests/test_kill.py)."""
 
+import gc
+import math
 import multiprocessing
 import os
 import random
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.suite.records import Run, read_jsonl, read_run, run_folder
@@ -27,6 +29,7 @@ def run_and_die(config: dict[str, Any], fatal: int | None, seen: Any) -> None:
 
     from delta_lora.suite.cell import run_cell
 
+    gc.freeze()  # what was imported is the same for all, and collecting it would copy it into every process
     results = config["results_dir"]
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -40,25 +43,34 @@ def run_and_die(config: dict[str, Any], fatal: int | None, seen: Any) -> None:
     run_cell(OmegaConf.create(config))
 
 
+def cpu_seconds(process: BaseProcess, most: float = math.inf) -> float:
+    """Wait until a process has ended or used so much processor time; returns what it used, to some milliseconds."""
+    used = 0.0
+    try:
+        while process.is_alive() and used < most:
+            used = sum(psutil.Process(process.pid).cpu_times()[:2])
+            process.join(0.005)
+    except psutil.NoSuchProcess:
+        pass
+    return used
+
+
 class Killer:
     """Kills one cell's process again and again.
 
     Args:
         config: the cell.
         folder: for the results of every attempt.
-        seed: of the moments. Half of them are moments of time, half are accesses to the run's files, which hit the
-            short windows in which something is half written.
+        seed: of the moments. Half of them are moments of (processor) time, half are accesses to the run's files, which
+            hit the short windows in which something is half written.
     """
 
     def __init__(self, config: DictConfig, folder: Path, seed: int) -> None:
         self.config, self.folder, self.random = config, folder, random.Random(seed)
         self.kills = 0
         self.runs = 0
-        started = time.monotonic()
-        self.accesses = 0
         process, seen = self.start(None)
-        process.join()
-        self.seconds = time.monotonic() - started
+        self.seconds = cpu_seconds(process)
         self.accesses = seen.value
         self.whole = self.finished(process)
 
@@ -84,7 +96,7 @@ class Killer:
         while self.kills < kills:
             by_time = self.random.random() < 0.5
             process, _ = self.start(None if by_time else self.random.randint(1, self.accesses))
-            process.join(self.random.uniform(0, self.seconds) if by_time else None)
+            cpu_seconds(process, self.random.uniform(0, self.seconds) if by_time else math.inf)
             process.kill()
             process.join()
             if process.exitcode == -signal.SIGKILL:

@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    RobertaConfig,
     RobertaForMaskedLM,
     TrainerCallback,
 )
@@ -146,39 +145,6 @@ def test_masked_batches_choose_15_percent_and_mask_80_percent_of_them(pretrained
     assert abs(kept / chosen - 0.1) < 0.03
 
 
-@pytest.fixture(scope="module")
-def small(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A RoBERTa with random weights: 2 blocks of width 32, the miniature model's tokenizer."""
-    folder = tmp_path_factory.mktemp("roberta")
-    tokenizer = AutoTokenizer.from_pretrained(pretrained)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        type_vocab_size=1,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
-    )
-    RobertaForMaskedLM(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def short_cell(composed: Callable[..., DictConfig], small: Path, tmp_path: Path) -> Callable[..., DictConfig]:
-    """A run of two epochs of 12 steps."""
-    return lambda task, method, *extra: composed(
-        f"task=glue/{task}", f"method={method}", "scale=tiny", "model=roberta-tiny", f"model.path={small}",
-        "model.hidden_size=32", f"cache_dir={tmp_path / 'cache'}", "task.init_from=null", "task.max_train_examples=96",
-        "task.max_test_examples=40", "task.train.batch_size=8", "task.train.epochs=2", "task.train.save_steps=6",
-        "task.train.logging_steps=4", "task.delta_lora.start_steps=3", *extra,
-    )  # fmt: skip
-
-
 class Interrupted(Exception):
     pass
 
@@ -194,9 +160,9 @@ class InterruptAt(TrainerCallback):
 
 @pytest.mark.parametrize(("task", "method"), [("cola", "lora"), ("stsb", "delta-lora"), ("cola", "full")])
 def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
-    task: str, method: str, short_cell: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, method: str, short_glue: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = short_cell(task, method)
+    config = short_glue(task, method)
     whole = run_cell(config)
     resumed = config.copy()
     resumed.results_dir = str(tmp_path / "resumed")
@@ -216,13 +182,15 @@ def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
 
 
 def test_the_exported_adapter_and_head_give_the_recorded_predictions(
-    short_cell: Callable[..., DictConfig], small: Path
+    short_glue: Callable[..., DictConfig], roberta_checkpoint: Path
 ) -> None:
     from peft import PeftModel
 
-    run = run_cell(short_cell("stsb", "lora"))
-    tokenizer = AutoTokenizer.from_pretrained(small)
-    plain = AutoModelForSequenceClassification.from_pretrained(small, num_labels=1, problem_type="regression")
+    run = run_cell(short_glue("stsb", "lora"))
+    tokenizer = AutoTokenizer.from_pretrained(roberta_checkpoint)
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        roberta_checkpoint, num_labels=1, problem_type="regression"
+    )
     model = PeftModel.from_pretrained(plain, str(run.path / "adapter")).eval()
     for line in run.predictions()[:5]:
         with torch.no_grad():
@@ -232,7 +200,7 @@ def test_the_exported_adapter_and_head_give_the_recorded_predictions(
     assert names["modules_to_save"] == ["classifier"]
 
 
-def test_mnli_records_both_halves_and_their_whole(short_cell: Callable[..., DictConfig]) -> None:
-    metrics = run_cell(short_cell("mnli", "lora", "task.train.epochs=1")).metrics
+def test_mnli_records_both_halves_and_their_whole(short_glue: Callable[..., DictConfig]) -> None:
+    metrics = run_cell(short_glue("mnli", "lora", "task.train.epochs=1")).metrics
     assert set(metrics) == {"accuracy", "accuracy-matched", "accuracy-mismatched"}
     assert metrics["accuracy"] == pytest.approx((metrics["accuracy-matched"] + metrics["accuracy-mismatched"]) / 2)

@@ -31,7 +31,17 @@ from delta_lora.suite.devices import take_gpu
 from delta_lora.suite.lock import Busy, held
 from delta_lora.suite.phases import FILE as PHASES
 from delta_lora.suite.phases import finish_phase, finished_phase
-from delta_lora.suite.records import Run, outputs, read_jsonl, read_run, run_folder, set_aside, write_jsonl, write_record, write_text
+from delta_lora.suite.records import (
+    Run,
+    outputs,
+    read_jsonl,
+    read_run,
+    run_folder,
+    set_aside,
+    write_jsonl,
+    write_record,
+    write_text,
+)
 from delta_lora.suite.resources import check_disk, is_out_of_memory, smaller
 from delta_lora.suite.selection import BestEpoch
 from delta_lora.suite.similarity import measure

@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.suite.config import Cell
-from delta_lora.suite.records import intact, read_sealed, set_aside, write_sealed
+from delta_lora.suite.records import intact, read_sealed, write_sealed
 from delta_lora.suite.start import START
 from delta_lora.tasks.base import Item, sha256_of
 
