@@ -18,7 +18,7 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(if $(filter joblib,$(LAUNCHER)),hydra.laun
 
 GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
 
-.PHONY: help setup prefetch figure3 tables claims report notebooks test test-slow bench lint clean
+.PHONY: help setup prefetch figure3 tables claims report notebooks test test-slow chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow
+
+chaos: .venv/.complete ## kill every method's runs KILLS=200 times, from other moments with SEED=, and damage what they leave
+	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+	  .venv/bin/pytest -q -n 2 --timeout=0 tests/test_kill.py
 
 bench: .venv/.complete ## time and memory of every method against PEFT LoRA (DEVICE=cpu|cuda, MODEL=all)
 	$(RUN) scripts/bench.py --device $(DEVICE) --model $(MODEL)

@@ -62,7 +62,7 @@ def damage(path: Path, chance: random.Random) -> None:
 def files_of(folder: Path) -> list[Path]:
     """What a run has left that has any content; ``config.yaml`` is for people and never read."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "config.yaml"]
-    return [path for path in files if path.stat().st_size]
+    return [path for path in files if path.stat().st_size and not path.name.startswith(".damaged")]
 
 
 @pytest.fixture
