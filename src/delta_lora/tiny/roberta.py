@@ -2,7 +2,8 @@
 
 What the GLUE tasks ask for needs attention between matching words of two sentences. It comes from two means: texts
 that tell the same facts twice in other words, so that a masked word can be taken from the other telling; and initial
-weights whose attention can already match (as ``induction`` does for GPT-2). Every weight is trained from there on.
+weights whose attention can already match (as ``induction`` does for GPT-2). Every weight is trained from there on, but
+most of what the model can do it has from those weights: at this learning rate masked language modelling adds little.
 """
 
 import itertools
