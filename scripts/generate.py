@@ -36,7 +36,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
     from omegaconf import OmegaConf
     from peft import PeftModel
 
-    from delta_lora.models.load import CLASSES, load_tokenizer, source
+    from delta_lora.models.load import CLASSES, check_safetensors, load_tokenizer, source
     from delta_lora.suite.cell import quiet_libraries
     from delta_lora.suite.decoding import decode
     from delta_lora.suite.records import read_run
@@ -55,6 +55,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
             "delta-lora"
         )
     cache_dir = Path(config.cache_dir).expanduser()
+    check_safetensors(folder / "adapter", "adapter_model", "adapter_model*.bin")
     stock = CLASSES[config.model.kind].from_pretrained(**source(config.model, cache_dir), use_safetensors=True)
     model = PeftModel.from_pretrained(stock, str(folder / "adapter")).merge_and_unload()
     tokenizer = load_tokenizer(config.model, cache_dir)

@@ -1,6 +1,7 @@
 """XSum and GLUE: parquet from a folder or from the hub's cache, labels and columns checked."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -46,11 +47,12 @@ def cached(home: Path, repository: str, reference: str, files: dict[str, pd.Data
     commit = "0123456789abcdef0123456789abcdef01234567"
     (root / "refs" / reference).parent.mkdir(parents=True)
     (root / "refs" / reference).write_text(commit)
-    for i, (name, table) in enumerate(files.items()):
-        blob, link = root / "blobs" / f"{i:064x}", root / "snapshots" / commit / name
-        blob.parent.mkdir(exist_ok=True)
+    (root / "blobs").mkdir()
+    for name, table in files.items():
+        content = table.to_parquet()
+        blob, link = root / "blobs" / sha256(content).hexdigest(), root / "snapshots" / commit / name
         link.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(blob)
+        blob.write_bytes(content)
         link.symlink_to(blob)
 
 

@@ -4,7 +4,8 @@ import functools
 import http.server
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,28 +66,81 @@ def test_a_folder_without_the_files_says_what_it_looked_for(task: WebNLG) -> Non
         task.check_files()
 
 
-def test_an_archive_is_checked_by_its_content_and_cannot_write_elsewhere(tmp_path: Path) -> None:
-    source = write(tmp_path / "source" / "set", "Airport")
-    digest = content_digest(source)
-    archive = tmp_path / "served" / "a.zip"
-    archive.parent.mkdir()
-    with zipfile.ZipFile(archive, "w") as packed:
-        for path in source.rglob("*.xml"):
-            packed.write(path, f"repository-1/set/{path.relative_to(source)}")
-        packed.writestr("repository-1/set/../../escaped.xml", "<x/>")
-        packed.writestr("repository-1/README.md", "not ours")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(archive.parent))
+@contextmanager
+def served(folder: Path, pack: Callable[[zipfile.ZipFile], None]) -> Iterator[str]:
+    """The address of a zip archive on a web server."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        pack(archive)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/a.zip"
+        yield f"http://127.0.0.1:{server.server_port}/a.zip"
+        server.shutdown()
+
+
+def test_an_archive_is_checked_by_its_content_and_so_is_what_lies_in_the_cache(tmp_path: Path) -> None:
+    source = write(tmp_path / "source" / "set", "Airport")
+    digest = content_digest(source)
+
+    def pack(archive: zipfile.ZipFile) -> None:
+        for path in source.rglob("*.xml"):
+            archive.write(path, f"repository-1/set/{path.relative_to(source)}")
+        archive.writestr("repository-1/README.md", "not ours")
+
+    with served(tmp_path / "served", pack) as url:
         with pytest.raises(UserError, match=f"content digest {digest}, expected 000"):
             download_archive(url, "set", tmp_path / "cache" / "set", "0" * 64)
         assert not (tmp_path / "cache" / "set").exists()
         folder = download_archive(url, "set", tmp_path / "cache" / "set", digest)
-        server.shutdown()
     assert content_digest(folder) == digest
-    assert not list(tmp_path.rglob("escaped.xml"))
     assert download_archive(url, "set", folder, digest) == folder  # the server is gone: it is not asked again
+    damaged = folder / "train/2triples/a.xml"
+    damaged.write_bytes(damaged.read_bytes().replace(b"serves", b"serveS"))
+    with pytest.raises(UserError, match=r"cache/set is damaged: .* delete it to download"):
+        download_archive(url, "set", folder, digest)
+
+
+def symbolic_link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("r/set/../../../escaped.xml", "would be written outside"),
+        ("/r/set//etc/escaped.xml", "would be written outside"),
+        (symbolic_link("r/set/train/1/escaped.xml"), "holds other files"),
+        ("r/other/escaped.xml", "holds other files"),
+        ("r/set/large.xml", "are larger than 500000000 bytes together"),
+    ],
+)
+def test_a_hostile_archive_is_refused_in_one_line_and_writes_nothing_elsewhere(
+    tmp_path: Path, member: str | zipfile.ZipInfo, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(archive: zipfile.ZipFile) -> None:
+        if member == "r/set/large.xml":  # 600 MB of zeros in 600 kB
+            with archive.open(member, "w") as large:
+                for _ in range(600):
+                    large.write(bytes(1_000_000))
+        else:
+            archive.writestr(member, f"{tmp_path}/outside.xml")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with served(tmp_path / "served", pack) as url, pytest.raises(UserError, match=message) as refused:
+        download_archive(url, "set", tmp_path / "cache" / "set", "0" * 64)
+    assert "\n" not in str(refused.value)
+    assert not Path("/etc/escaped.xml").exists()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "served" / "a.zip"]
+
+
+def test_a_declared_document_type_is_refused_before_it_can_expand(tmp_path: Path) -> None:
+    laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 12))
+    (tmp_path / "a.xml").write_text(f'<!DOCTYPE b [<!ENTITY l0 "ha">{laughs}]><b><entry>&l11;</entry></b>')
+    with pytest.raises(UserError, match="declares a document type"):
+        list(read_entries(tmp_path / "a.xml"))
 
 
 @pytest.mark.real_data

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from peft import AdaLoraConfig, PeftModel
 from peft.tuners.adalora import AdaLoraLayer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
 from delta_lora.methods.adapter_file import Factors, write_adapter
-from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update
+from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update, read_tensors
 
 STATE_FILE = "adalora_state.safetensors"
 
@@ -214,7 +214,7 @@ class AdaLoraCallback(TrainerCallback):
     def _load(self, path: Path) -> None:
         if not path.is_file():
             raise UserError(f"cannot resume adalora: {path} is missing; delete that checkpoint to start earlier")
-        tensors = load_file(path)
+        tensors = read_tensors(path)
         self.step = int(tensors.pop("step"))
         groups: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():

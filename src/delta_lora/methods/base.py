@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
@@ -150,7 +151,7 @@ class Method(ABC):
         Raises:
             UserError: the file is of another model or of a method with other settings.
         """
-        self._take_start(load_file(path), path)
+        self._take_start(read_tensors(path), path)
 
     def _write_start(self, path: Path, tensors: dict[str, Tensor]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,6 +218,18 @@ class PeftMethod(Method):
         merged = self.peft_model.merge_and_unload()
         self._model = None
         return merged
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: it is missing, damaged, or no such file: nothing else is read as one.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error}); make it again") from error
 
 
 def named_modules(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:

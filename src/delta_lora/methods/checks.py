@@ -30,7 +30,7 @@ def number(
     allowed = f"{'>' if above else '≥'} {minimum:g}"
     if maximum != math.inf:
         allowed += f" and {'<' if below else '≤'} {maximum:g}"
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
     if good:
         good = (value > minimum if above else value >= minimum) and (value < maximum if below else value <= maximum)
     if not good:

@@ -1,10 +1,14 @@
 """Models and tokenizers: from the hub, from a folder, or made by the project; GPT-2 with its projections split."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from omegaconf import DictConfig
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,6 +22,7 @@ from transformers import (
 
 from delta_lora.errors import UserError
 from delta_lora.models.gpt2 import split_attention
+from delta_lora.tasks.files import HubFiles, from_hub
 
 CLASSES = {
     "causal": AutoModelForCausalLM,
@@ -25,6 +30,7 @@ CLASSES = {
     "classification": AutoModelForSequenceClassification,
 }
 
+MEND = "replace it with the original"
 
 # What a model is loaded from; a repository may hold the same weights for other frameworks too.
 FILES = (
@@ -40,25 +46,32 @@ FILES = (
 
 
 def source(model: DictConfig, cache_dir: Path) -> dict[str, Any]:
-    """Where a model comes from, as the first arguments of ``from_pretrained``.
+    """Where a model comes from, as the first arguments of ``from_pretrained``: a folder, checked, no code of its own.
 
     Args:
         model: the ``model`` configuration group; ``path`` null means a tiny model that the project makes
             (pretrained at first use, then cached).
 
     Raises:
-        UserError: ``path`` looks like a folder and is none.
+        UserError: ``path`` looks like a folder and is none, or :func:`check_checkpoint` refuses it.
     """
+    folder = checkpoint_folder(model, cache_dir)
+    check_checkpoint(folder)
+    return {"pretrained_model_name_or_path": str(folder), "trust_remote_code": False}
+
+
+def checkpoint_folder(model: DictConfig, cache_dir: Path) -> Path:
+    """The folder of a model's checkpoint: made here, the user's own, or a snapshot in the hub's cache."""
     if model.path is None:
         from delta_lora.tiny import models as tiny
 
-        return {"pretrained_model_name_or_path": str(tiny.checkpoint(model.name, cache_dir / "tiny-models"))}
+        return tiny.checkpoint(model.name, cache_dir / "tiny-models")
     path = Path(str(model.path)).expanduser()
     if path.is_dir():
-        return {"pretrained_model_name_or_path": str(path)}
+        return path
     if path.is_absolute() or str(model.path).startswith((".", "~")):
         raise UserError(f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name")
-    return {"pretrained_model_name_or_path": model.path, "revision": model.revision}
+    return from_hub(HubFiles(model.path, "model", model.revision, FILES))
 
 
 def load_config(model: DictConfig, cache_dir: Path, **overrides: Any) -> PretrainedConfig:
@@ -67,8 +80,19 @@ def load_config(model: DictConfig, cache_dir: Path, **overrides: Any) -> Pretrai
 
 
 def load_tokenizer(model: DictConfig, cache_dir: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; GPT-2's has no padding token and gets its end-of-text token for it."""
+    """The model's tokenizer; GPT-2's has no padding token and gets its end-of-text token for it.
+
+    Raises:
+        UserError: it has no end-of-text token, or tokens that the model has no embedding for.
+    """
     tokenizer = guarded(model, AutoTokenizer.from_pretrained, **source(model, cache_dir))
+    if tokenizer.eos_token is None:
+        raise UserError(f"the tokenizer of {model.name} has no eos_token, which ends a text; use another checkpoint")
+    size = load_config(model, cache_dir).vocab_size
+    if len(tokenizer) > size:
+        raise UserError(
+            f"the tokenizer of {model.name} has {len(tokenizer)} tokens, the model {size}: they do not belong together"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -77,7 +101,7 @@ def load_tokenizer(model: DictConfig, cache_dir: Path) -> PreTrainedTokenizerBas
 def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float], **overrides: Any) -> PreTrainedModel:
     """The model in float32 with the task's dropout probabilities, GPT-2's fused projection split in three.
 
-    Only safetensors weights are read.
+    Only safetensors weights are read, and all that the model has but its head must be in them.
 
     Args:
         model: the ``model`` configuration group.
@@ -95,7 +119,7 @@ def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]
         raise UserError(
             f"task.train.dropouts names {', '.join(unknown)}, which the {config.model_type} configuration has not"
         )
-    loaded = guarded(
+    loaded, found = guarded(
         model,
         CLASSES[model.kind].from_pretrained,
         **source(model, cache_dir),
@@ -103,8 +127,28 @@ def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]
         **overrides,
         dtype=torch.float32,
         use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below, in one line
     )
+    check_loaded(model, loaded, found)
+    if model.path is not None:
+        loaded.name_or_path = loaded.config.name_or_path = str(model.path)  # what an adapter names as its base
     return split_attention(loaded) if loaded.config.model_type == "gpt2" else loaded
+
+
+def check_loaded(model: DictConfig, loaded: PreTrainedModel, found: Mapping[str, Any]) -> None:
+    """Everything but a new head came from the checkpoint: Transformers would draw the rest at random.
+
+    Raises:
+        UserError: it did not.
+    """
+    absent = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    needed = {name for name, _ in loaded.named_parameters() if not set(name.split(".")) & set(model.head_modules)}
+    if lacking := sorted(needed.intersection(absent)):
+        raise UserError(
+            f"the weights of {model.name} do not fit its config.json: {len(lacking)} tensors are missing or of another "
+            f"size, for one {lacking[0]}; use a checkpoint whose files belong together"
+        )
 
 
 def resolved_revision(model: DictConfig) -> str | None:
@@ -117,13 +161,87 @@ def resolved_revision(model: DictConfig) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None
 
 
+def check_checkpoint(folder: Path) -> None:
+    """A checkpoint's files are whole, its weights are safetensors, and it asks for no code of its own.
+
+    Raises:
+        UserError: the first thing that is wrong with them.
+    """
+    settings = {
+        path.name: read_object(path) for pattern in FILES for path in folder.glob(pattern) if path.suffix == ".json"
+    }
+    if "config.json" not in settings:
+        raise UserError(f"{folder} has no config.json; give a folder that Transformers' save_pretrained wrote")
+    for name, content in settings.items():
+        if content.get("auto_map"):
+            raise UserError(
+                f"{folder / name} asks for code of its own (auto_map), which is never run here; use a model that "
+                "Transformers itself has"
+            )
+    check_safetensors(folder, "model", "pytorch_model*.bin")
+    for name, content in settings.items():
+        shards = content.get("weight_map", {}) if name.endswith(".index.json") else {}
+        for shard in set(shards.values() if isinstance(shards, dict) else [shards]):
+            if not isinstance(shard, str) or "/" in shard or not (folder / shard).match("model*.safetensors"):
+                raise UserError(f"{folder / name} names the weights {shard!r}; it can name model*.safetensors only")
+    tokenizers = [name for name in ("tokenizer.json", "vocab.json") if name in settings]
+    if not tokenizers:
+        raise UserError(f"{folder} has no tokenizer.json and no vocab.json; save the model's tokenizer there")
+    if "tokenizer.json" in tokenizers:
+        try:
+            Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises nothing more special
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder / 'tokenizer.json'} is no tokenizer ({reason}); {MEND}") from error
+
+
+def check_safetensors(folder: Path, stem: str, pickles: str) -> None:
+    """A folder has the weights ``<stem>*.safetensors``, and each file of them is whole.
+
+    Raises:
+        UserError: it has none (with the reason, where it has the same as a pickle), or one is damaged.
+    """
+    weights = sorted(folder.glob(f"{stem}*.safetensors"))
+    if not weights:
+        found = [path.name for path in sorted(folder.glob(pickles))]
+        raise UserError(
+            "only safetensors weights are loaded, since a pickle can run code when it is read: "
+            f"{folder} has {'only ' + ', '.join(found) if found else 'none'}; where you trust that file, load it with "
+            "Transformers or PEFT and write it again with save_pretrained(FOLDER), which gives safetensors"
+        )
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged or no safetensors file ({error}); {MEND}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a checkpoint's file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); {MEND}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object; {MEND}")
+    return content
+
+
 def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:
-    """Call a ``from_pretrained`` and turn what a user can mend into a UserError."""
+    """Call a ``from_pretrained`` and turn what it says of the files that it was given into a UserError.
+
+    The files are whole (:func:`check_checkpoint`), but what they say can still be nonsense: an unknown ``model_type``,
+    a size that is no number. Transformers has no exception of its own for that.
+    """
     try:
         return call(**arguments)
-    except OSError as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"could not load model {model.name} from {arguments['pretrained_model_name_or_path']}: {reason}; "
-            "without internet, set model.path to a folder with its checkpoint or HF_HOME to a filled hub cache"
+            f"could not load model {model.name} from {arguments['pretrained_model_name_or_path']}: {reason}; {MEND}"
         ) from error

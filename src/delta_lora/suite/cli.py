@@ -3,7 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from delta_lora.errors import Interrupted, RunError, UserError
+from delta_lora.errors import Interrupted, RunError, UserError, redacted
 from delta_lora.suite import sweep
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -23,6 +25,8 @@ MISTAKES = (
     OmegaConfBaseException,
     YAMLError,
 )  # the user's, as opposed to the program's
+# What Hydra lets through where an override does not fit the configuration (an index of a list that is a word, …).
+MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +36,7 @@ def one_line(error: BaseException) -> str:
         group, _, choice = str(error.missing_cfg_file).partition("/")
         return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group))}"
     lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
-    return " ".join(line for line in lines if line)
+    return redacted(" ".join(line for line in lines if line))
 
 
 def choices(group: str) -> list[str]:
@@ -53,8 +57,10 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
     """
 
     mistakes: list[BaseException] = []
+    composed: list[DictConfig] = []
 
     def job(config: DictConfig) -> Any:
+        composed.append(config)
         try:
             return function(config)
         except MISTAKES as error:
@@ -69,11 +75,16 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         except Exception as error:
             if not sweep.in_sweep():
                 raise
-            log.exception("this cell failed; the sweep goes on")
+            log.error("this cell failed; the sweep goes on\n%s", redacted(traceback.format_exc()))
             sweep.note_failure(f"{type(error).__name__}: {one_line(error)}", mistake=False)
 
     def run() -> None:
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
+        except MISAPPLIED as error:
+            if composed or isinstance(error, MISTAKES):
+                raise
+            raise misapplied(error) from error
         for error in mistakes:
             raise error
 
@@ -90,6 +101,22 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         )
         return max(code, 2 if all(failure["mistake"] for failure in failed) else 1)
     return code
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Hydra composes inside; an override that it cannot apply is one of `MISTAKES`."""
+    try:
+        yield
+    except MISAPPLIED as error:
+        if isinstance(error, MISTAKES):
+            raise
+        raise misapplied(error) from error
+
+
+def misapplied(error: Exception) -> UserError:
+    """What to tell of an override that does not fit the configuration."""
+    return UserError(f"an override cannot be applied ({error}); give KEY=VALUE with a key that --cfg job prints")
 
 
 def guard(function: Callable[[], Any]) -> int:

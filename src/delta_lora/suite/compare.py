@@ -4,15 +4,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import Resampler
+from delta_lora.suite.config import task_class
 from delta_lora.suite.records import Run, write_text
 from delta_lora.tasks.base import sha256_of
 
@@ -102,6 +102,11 @@ class PairedBootstrap:
             return None
         for pair in pairs:
             check_same_items(*pair)
+        for run in (run for pair in pairs for run in pair if metric not in self.scores(run)):
+            raise UserError(
+                f"the predictions of {run.path} have no {metric}, which its record states; delete the run's folder and "
+                "run its cell again"
+            )
         observed = [sign * (a.metrics[metric] - b.metrics[metric]) for a, b in pairs]
         resampled = np.stack([sign * (self.scores(a)[metric] - self.scores(b)[metric]) for a, b in pairs])
         seeds = np.random.default_rng([self.seed, len(pairs)]).integers(len(pairs), size=resampled.shape)
@@ -125,11 +130,25 @@ def check_same_items(left: Run, right: Run) -> None:
     Raises:
         UserError: they had not.
     """
-    if [line["id"] for line in left.predictions()] != [line["id"] for line in right.predictions()]:
+    if items_of(left) != items_of(right):
         raise UserError(
             f"the predictions of runs {left.key} and {right.key} are of different test items, so they cannot "
             "be compared; delete the wrong one and run its cell again"
         )
+
+
+def items_of(run: Run) -> list[Any]:
+    """The ids of a run's test items, in their order.
+
+    Raises:
+        UserError: its predictions cannot be read.
+    """
+    try:
+        return [line["id"] for line in run.predictions()]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{run.path / 'predictions.jsonl'} cannot be read ({error}); delete the run's folder and run its cell again"
+        ) from error
 
 
 def resampler_of(run: Run) -> Resampler:
@@ -138,11 +157,11 @@ def resampler_of(run: Run) -> Resampler:
     Raises:
         UserError: the predictions cannot be read as the task's.
     """
-    config = DictConfig(run.config["task"])
     try:
-        return get_class(config["_target_"])(config, None, run.path).resampler(run.predictions())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = DictConfig(run.config["task"])
+        return task_class(config)(config, None, run.path).resampler(run.predictions())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of {config.name} ({error}); delete the "
+            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of its run's task ({error}); delete the "
             "run's folder and run its cell again"
         ) from error

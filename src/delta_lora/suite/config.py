@@ -4,14 +4,16 @@ import json
 import math
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule
+from delta_lora.suite.settings import check_settings
 from delta_lora.suite.start import check_start, start_key
 from delta_lora.tasks.base import Task
 
@@ -65,8 +67,9 @@ def build_cell(config: DictConfig) -> Cell:
         UserError: the first thing that is wrong with it.
     """
     config = DictConfig(OmegaConf.to_container(config, resolve=True))
-    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
-        raise UserError(f"seed must be a whole number ≥ 0, got {config.seed}")
+    check_settings(config)
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise UserError(f"seed must be a whole number from 0 to 2^32 - 1, got {config.seed}")
     if config.when_busy not in ("wait", "skip"):
         raise UserError(f"when_busy must be wait or skip, got {config.when_busy}")
     cache_dir = Path(config.cache_dir).expanduser()
@@ -83,14 +86,16 @@ def build_cell(config: DictConfig) -> Cell:
             f"{' or '.join(config.task.kinds)} one; {suitable_models(config)}"
         )
     check_train(config)
-    task: Task = get_class(config.task._target_)(config.task, data_dir, cache_dir)
+    task = task_class(config.task)(config.task, data_dir, cache_dir)
     if data_dir is not None and not task.generated and not data_dir.is_dir():
         raise UserError(
             f"data_dir={config.data_dir} is no folder; give one in the layout of docs/data.md, or unset data_dir and "
             "DELTA_LORA_DATA to download"
         )
     check_model(config)
-    method: Method = instantiate(config.method)
+    method = instantiate(config.method)
+    if not isinstance(method, Method):
+        raise UserError(f"method._target_={config.method._target_} is no method; give a class in delta_lora/methods/")
     sizes = LayerSizes(config.model.hidden_size, config.model.hidden_size)
     method.validate(sizes, config.task.train.max_steps or 2**31)  # the rank and the like, before data are read
     task.check_files()
@@ -106,6 +111,22 @@ def build_cell(config: DictConfig) -> Cell:
         head_modules=tuple(config.model.head_modules),
     )
     return Cell(config, run_key(config, task), task, method, spec, schedule, Path(config.results_dir), cache_dir)
+
+
+def task_class(config: DictConfig) -> type[Task]:
+    """The class that a ``task`` group names. A record from elsewhere may name any: only a task is made from it.
+
+    Raises:
+        UserError: there is none of that name, or it is no task.
+    """
+    try:
+        module, _, name = str(config._target_).rpartition(".")
+        found = getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"task._target_={config._target_} is no class ({' '.join(str(error).split())})") from error
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UserError(f"task._target_={config._target_} is no task; give a class in delta_lora/tasks/")
+    return found
 
 
 def suitable_models(config: DictConfig) -> str:
@@ -130,8 +151,13 @@ def check_model(config: DictConfig) -> None:
 def check_train(config: DictConfig) -> None:
     """The numbers of the ``train`` and ``decode`` blocks, each in its range."""
     train = config.task.train
-    for name in ("batch_size", "epochs", "save_steps", "logging_steps", "max_length"):
-        positive(f"task.train.{name}", train[name])
+    for name in ("batch_size", "epochs", "save_steps", "logging_steps", "max_length", "max_target_length"):
+        if name in train:
+            positive(f"task.train.{name}", train[name])
+    for name in ("train_examples", "evaluation_batch_size"):
+        if name in config.task:
+            positive(f"task.{name}", config.task[name])
+    positive("model.hidden_size", config.model.hidden_size)
     if train.max_steps is not None:
         positive("task.train.max_steps", train.max_steps)
     if train.micro_batch_size is not None:
@@ -170,13 +196,13 @@ def check_train(config: DictConfig) -> None:
 
 def is_number(value: Any) -> bool:
     """A finite int or float (not a bool)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def positive(name: str, value: Any) -> None:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name} must be a whole number ≥ 1, got {value}")
+    """A whole number of at least 1 that also fits 32 bits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise UserError(f"{name} must be a whole number ≥ 1 (and < 2^31), got {value!r:.80}")
 
 
 def make_schedule(config: DictConfig, train_size: int) -> Schedule:

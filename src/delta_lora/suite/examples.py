@@ -50,7 +50,7 @@ def task_examples(grid: Grid, runs: dict[str, Run], problems: list[str]) -> dict
             continue
         try:
             outputs[cell.config.method.label] = {line["id"]: readable(line) for line in run.predictions()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problems.append(f"{run.path / 'predictions.jsonl'} is left out: it cannot be read ({error})")
     if not outputs:
         return None

@@ -18,7 +18,7 @@ from delta_lora.suite.compare import Verdict
 from delta_lora.suite.frames import numbers
 from delta_lora.suite.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records import Run, read_runs
-from delta_lora.suite.tables import missing_facts
+from delta_lora.suite.tables import is_finite, missing_facts
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
@@ -157,10 +157,11 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
         name = re.search(r"\.(\d+)\..*\b([qv])_proj$", module)
         if name is None:
             raise ValueError(f"{module} is no block's q_proj or v_proj")
-        values = {key: float(found[key]) for key in NUMBERS}
-        spectrum = [float(value) for value in found["singular_values"]]
-        if not all(math.isfinite(value) for value in (*values.values(), *spectrum)):
-            raise ValueError(f"{module} has numbers that are not finite")
+        values, spectrum = {key: found[key] for key in NUMBERS}, list(found["singular_values"])
+        if not all(is_finite(value) for value in (*values.values(), *spectrum)):
+            raise ValueError(f"{module} has something that is no finite number")
+        if abs(values["cosine"]) > 1.0001 or min([values[key] for key in NUMBERS[1:]] + spectrum) < 0:
+            raise ValueError(f"{module} has a cosine beyond 1, or a norm, rank or singular value below 0")
         method = cell.config.method
         rows.append(
             {"method": method.name, "label": method.label, "seed": cell.config.seed, "block": int(name[1])}

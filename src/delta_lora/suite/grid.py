@@ -7,11 +7,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from delta_lora.suite.cli import CONFIGS
-from delta_lora.suite.config import run_key
+from delta_lora.suite.cli import CONFIGS, composing
+from delta_lora.suite.config import run_key, task_class
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def compose_grid(overrides: Sequence[str], configs: Path = CONFIGS) -> Grid:
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
     fixed = [override.input_line or "" for override in given if not override.is_sweep_override()]
-    with initialize_config_dir(str(configs.resolve()), version_base="1.3"):
+    with composing(), initialize_config_dir(str(configs.resolve()), version_base="1.3"):
         config = compose("train", fixed, return_hydra_config=True)
         # Hydra's own sweeper expands the grid, so that a table can only show what its sweep would train.
         params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
@@ -67,5 +66,5 @@ def compose_cell(overrides: Sequence[str]) -> GridCell:
     config = OmegaConf.create(OmegaConf.to_container(compose("train", list(overrides)), resolve=True))
     assert isinstance(config, DictConfig)
     data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-    task = get_class(config.task._target_)(config.task, data_dir, Path(config.cache_dir).expanduser())
+    task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
     return GridCell(config, run_key(config, task))

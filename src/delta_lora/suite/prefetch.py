@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.models.load import FILES
+from delta_lora.suite.config import task_class
 from delta_lora.suite.grid import compose_grid
-from delta_lora.tasks.files import HubFiles, WebFile
-from delta_lora.tasks.parquet import from_hub
+from delta_lora.tasks.files import HubFiles, WebFile, from_hub
 
 TIMEOUT = 20  # seconds for a server to say how large a file is
 
@@ -67,7 +66,7 @@ def describe_model(name: str, config: DictConfig) -> Download | None:
 def describe_data(name: str, config: DictConfig) -> Download | None:
     """The task's files; None where they are generated or lie in ``data_dir``."""
     data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-    task = get_class(config.task._target_)(config.task, data_dir, Path(config.cache_dir).expanduser())
+    task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
     if task.generated or data_dir is not None:
         return None
     remote: Sequence[HubFiles | WebFile] = task.remote()

@@ -76,7 +76,7 @@ def read_run(folder: Path) -> Run | None:
             log.warning("%s is left out: its fields are not those of a record, or another run's", path)
             return None
         return Run(folder, raw["key"], *(raw[name] for name in fields))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         log.warning("%s is left out: it cannot be read as a record (%s)", path, error)
         return None
 
@@ -157,4 +157,5 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Not splitlines: a text may have U+2028 and other ends of lines in it, which JSON does not escape.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -35,7 +35,7 @@ def start_key(config: DictConfig) -> str | None:
         try:
             theirs: Any = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))["config"]
             fits = theirs["task"]["name"] == f"glue/{wanted}" and identity(theirs) == ours
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue  # unfinished, or no record: read_run says so where it matters
         if fits:
             found.append(path.parent.name)

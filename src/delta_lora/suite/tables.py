@@ -18,6 +18,8 @@ from delta_lora.suite.table_spec import TableSpec, table_spec
 NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
 COUNTS = ("trainable", "extra_updatable")
+LONGEST = 10**9  # seconds that a run can say it took: 30 years
+MOST_PARAMETERS = 10**15
 
 
 @dataclass(frozen=True)
@@ -193,22 +195,32 @@ def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
 
 
 def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
-    """What the table needs of a run and its record has not: finite numbers, the device and the versions."""
-    needed: list[tuple[Mapping[str, Any], str]] = [(run.metrics, name) for name in cell_metrics(spec, cell).values()]
-    needed += [(run.counts, name) for name in COUNTS]
-    return [name for values, name in needed if not is_finite(values.get(name))] + missing_facts(run)
+    """What the table needs of a run and its record has not: scores, counts, the device and the versions."""
+    scores = [name for name in cell_metrics(spec, cell).values() if not is_score(run.metrics.get(name))]
+    return scores + [name for name in COUNTS if not is_count(run.counts.get(name))] + missing_facts(run)
 
 
 def missing_facts(run: Run) -> list[str]:
     """What the line on where numbers come from needs of a run, and its record has not."""
-    lacking = [] if is_finite(run.train.get("wall_seconds")) else ["wall_seconds"]
-    kinds = {"device": str, "versions": dict}
-    return lacking + [name for name, kind in kinds.items() if not isinstance(run.environment.get(name), kind)]
+    seconds, environment = run.train.get("wall_seconds"), run.environment
+    lacking = [] if is_finite(seconds) and 0 <= seconds < LONGEST else ["wall_seconds"]
+    kinds: dict[str, Any] = {"device": str, "versions": dict, "git_commit": str | None}
+    return lacking + [name for name, kind in kinds.items() if not isinstance(environment.get(name), kind)]
 
 
 def is_finite(value: Any) -> bool:
     """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def is_score(value: Any) -> bool:
+    """A number that a metric of the tables can give: none of them leaves −100 to 100."""
+    return is_finite(value) and abs(value) <= 100
+
+
+def is_count(value: Any) -> bool:
+    """A number of parameters."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_PARAMETERS
 
 
 def make_row(

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from delta_lora.errors import redacted
 from delta_lora.suite.config import Cell
 from delta_lora.suite.sweep import in_sweep
 
@@ -57,7 +58,8 @@ class Tracker(TrainerCallback):
         try:
             yield
         except Exception as error:
-            log.warning("W&B could not %s (%s); this run goes on without it", what, " ".join(str(error).split()))
+            reason = redacted(" ".join(str(error).split()))
+            log.warning("W&B could not %s (%s); this run goes on without it", what, reason)
             self.run = None
 
     def call(self, what: str, function: Callable[[Any], Any]) -> None:

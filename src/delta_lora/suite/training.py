@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from delta_lora.errors import Interrupted
+from delta_lora.errors import Interrupted, UserError
 from delta_lora.suite.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.config import Cell
 from delta_lora.suite.resources import KEPT_CHECKPOINTS, StopSignal, check_finite, is_disk_full
@@ -181,7 +182,13 @@ def train(
     start = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
     with StopSignal() as stop:
         trainer.callback_handler.callbacks.insert(0, stop)  # before those that act on what it decides
-        result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        try:
+            result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except UnpicklingError as error:  # torch reads the optimizer's state with weights_only=True, and runs nothing
+            raise UserError(
+                f"{checkpoint} holds something else than tensors and numbers, which is not read; delete that folder, "
+                "and the run goes on from the one before it"
+            ) from error
     step, seconds = trainer.state.global_step, result.metrics["train_runtime"]
     if stop.received and step < trainer.state.max_steps:
         raise Interrupted(

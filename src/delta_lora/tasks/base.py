@@ -65,6 +65,18 @@ class Task(ABC):
     def train_size(self) -> int:
         """Number of training examples of the run, known before anything is downloaded."""
 
+    def check_size(self, found: int) -> None:
+        """The data have as many training examples as the schedule was made for.
+
+        Raises:
+            UserError: they have not.
+        """
+        if found != self.train_size():
+            raise UserError(
+                f"the data of {self.config.name} have {found} training examples, and {self.train_size()} were counted "
+                f"on; correct task.train_examples={self.config.train_examples}"
+            )
+
     @abstractmethod
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
         """Tokenized training examples for a model of this kind ("causal", "seq2seq", "classification")."""

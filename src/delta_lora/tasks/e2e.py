@@ -23,8 +23,9 @@ def linearize(mr: str) -> str:
     Raises:
         UserError: the text is not a list of ``slot[value]``.
     """
-    slots, position = [], 0
-    while position < len(mr):
+    slots: list[tuple[str, str]] = []
+    position = 0
+    while position < len(mr) or not slots:
         match = SLOT.match(mr, position)
         if match is None:
             raise UserError(f"not an E2E meaning representation: {mr!r}; expected slot[value], slot[value], …")
@@ -74,16 +75,22 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
     """The (mr, ref) rows of one file of the release.
 
     Raises:
-        UserError: another header, or a row with another number of fields (with its line).
+        UserError: another header, a row with another number of fields or an empty one (with its line), no row, or no
+            text in UTF-8.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header != ["mr", "ref"]:
-            raise UserError(f"{path} starts with {header}, expected the columns mr, ref")
-        rows = []
-        for row in reader:
-            if len(row) != 2:
-                raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, expected mr and ref")
-            rows.append((row[0], row[1]))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            if header != ["mr", "ref"]:
+                raise UserError(f"{path} starts with {header!r:.80}, expected the columns mr, ref")
+            rows = []
+            for row in reader:
+                if len(row) != 2 or not all(field.strip() for field in row):
+                    raise UserError(f"{path}, line {reader.line_num}: expected two fields with text, mr and ref")
+                rows.append((row[0], row[1]))
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as CSV ({error}); replace it with the original") from error
+    if not rows:
+        raise UserError(f"{path} has no row; replace it with the original")
     return rows

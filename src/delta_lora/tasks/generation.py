@@ -34,7 +34,7 @@ class GenerationTask(Task):
 
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
         pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
-        assert len(pairs) == self.train_size(), f"{len(pairs)} training pairs, task.train_examples says otherwise"
+        self.check_size(len(pairs))
         train = self.config.train
         if kind == "causal":
             return encode_causal(tokenizer, pairs, train.max_length)

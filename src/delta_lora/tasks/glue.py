@@ -11,7 +11,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics import GlueResampler, Resampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, checked_limit, limit
-from delta_lora.tasks.files import HubFiles
+from delta_lora.tasks.files import HubFiles, from_hub
 
 
 class Glue(Task):
@@ -42,7 +42,7 @@ class Glue(Task):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return parquet.from_hub(*self.remote()) / files.hub_folder
+        return from_hub(*self.remote()) / files.hub_folder
 
     def remote(self) -> list[HubFiles]:
         files = self.config.files
@@ -83,7 +83,7 @@ class Glue(Task):
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, Any]]:
         table = self.table("train")
         rows = limit(list(table.itertuples(index=False, name=None)), self.config.max_train_examples)
-        assert len(rows) == self.train_size(), f"{len(rows)} training rows, task.train_examples says otherwise"
+        self.check_size(len(rows))
         encoded = self.encode(tokenizer, [row[:-1] for row in rows])
         cast = float if self.regression else int
         return [{**example, "labels": cast(row[-1])} for example, row in zip(encoded, rows, strict=True)]

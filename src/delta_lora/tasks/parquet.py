@@ -1,14 +1,18 @@
-"""Parquet data sets: from a local folder, or from the hub through its client (its cache, its offline mode)."""
+"""Parquet data sets: the files of a split, checked and read."""
 
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
+from pyarrow import types
 
 from delta_lora.errors import UserError
 from delta_lora.tasks.base import sha256_of
-from delta_lora.tasks.files import HubFiles
+
+LABEL = "label"  # the column with numbers
+NUMBERS = (types.is_integer, types.is_floating)
+TEXTS = (types.is_string, types.is_large_string)
 
 
 def local_files(folder: Path, split: str) -> list[Path]:
@@ -37,49 +41,45 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The columns of one file.
 
     Raises:
-        UserError: it is no parquet file, or lacks a column.
+        UserError: it is no parquet file, lacks a column, or has one of another kind: `LABEL` holds numbers, all others
+            text, and no cell is empty.
     """
     import pyarrow
     import pyarrow.parquet
 
     try:
-        present = pyarrow.parquet.read_schema(path).names
-        missing = [name for name in columns if name not in present]
+        file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
+        present = file.schema_arrow.names
+        missing = [name for name in columns if present.count(name) != 1]
         if missing:
             raise UserError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(present)}")
-        return pd.read_parquet(path, columns=list(columns))
+        table = file.read(columns=list(columns))
+        table.validate(full=True)  # text that is UTF-8, offsets within it
+        for name in columns:
+            column = table[name]
+            good = NUMBERS if name == LABEL else TEXTS
+            if not any(is_kind(column.type) for is_kind in good) or column.null_count:
+                raise UserError(
+                    f"{path}: the column {name} must hold {'numbers' if name == LABEL else 'text'} in every row, it is "
+                    f"{column.type} with {column.null_count} empty rows"
+                )
+        return table.to_pandas()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as parquet ({' '.join(str(error).split())})") from error
 
 
 def read_split(files: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
-    """All parts of a split, one after the other."""
-    return pd.concat([read(path, columns) for path in files], ignore_index=True)
-
-
-def from_hub(files: HubFiles) -> Path:
-    """The snapshot folder with the files; downloaded by the hub's client, or found in its cache.
+    """All parts of a split, one after the other.
 
     Raises:
-        UserError: the hub cannot be reached and the cache has no such snapshot.
+        UserError: as :func:`read`, or there is no file, or no row in them.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                files.repository,
-                repo_type=files.kind,
-                revision=files.revision,
-                allow_patterns=list(files.patterns),
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"could not load {files.repository} at {files.revision} from the hub: {' '.join(str(error).split())}; on "
-            "a machine without internet, set data_dir or DELTA_LORA_DATA (docs/data.md), or HF_HOME to a filled cache"
-        ) from error
+    if not files:
+        raise UserError("a split that the task reads has no file; correct its names in the task's configuration")
+    table = pd.concat([read(path, columns) for path in files], ignore_index=True)
+    if table.empty:
+        raise UserError(f"{files[0].parent} has no row in {', '.join(path.name for path in files)}")
+    return table
 
 
 def digest(files: Sequence[Path]) -> str:

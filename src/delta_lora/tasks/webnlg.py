@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from delta_lora.tasks.files import WebFile
 from delta_lora.tasks.generation import GenerationTask
 
 TEST = "test/testdata_with_lex.xml"
+LARGEST = 500_000_000  # bytes that are unpacked at most; the release has 18 million
 
 
 class WebNLG(GenerationTask):
@@ -89,18 +91,24 @@ def read_entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     ``subj : prop : obj | subj : prop : obj``; an entry without a good lexicalisation is left out.
 
     Raises:
-        UserError: the file is no XML of the challenge's form (truncated, a triple without three parts).
+        UserError: the file is no XML of the challenge's form (truncated, no entry, a triple without three parts).
     """
     try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if "<!DOCTYPE" in text:  # the release declares none, and what it can declare expands without end
+            raise UserError(f"{path} declares a document type, which is not read; replace it with the original")
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not well-formed XML ({error}); replace it with the original") from error
+    if root.find(".//entry") is None:
+        raise UserError(f"{path} has no entry; replace it with the original")
     for entry in root.iter("entry"):
         triples = [(triple.text or "").split(" | ") for triple in entry.findall("modifiedtripleset/mtriple")]
         texts = [(lex.text or "").strip() for lex in entry.findall("lex") if lex.get("comment") == "good"]
-        if not triples or any(len(triple) != 3 for triple in triples):
+        if not triples or any(len(triple) != 3 for triple in triples) or not entry.get("category"):
             raise UserError(
-                f"{path}, entry {entry.get('eid')}: expected modifiedtripleset/mtriple with subj | prop | obj"
+                f"{path}, entry {entry.get('eid')}: expected a category and modifiedtripleset/mtriple with "
+                "subj | prop | obj"
             )
         if texts:
             parts = [" : ".join(part.strip() for part in triple) for triple in triples]
@@ -120,29 +128,27 @@ def content_digest(folder: Path) -> str:
 def download_archive(url: str, name: str, folder: Path, expected: str) -> Path:
     """Download a zip archive once, take the XML files of its folder ``name``, and check their content.
 
-    Only the content's digest is pinned: the hosts of such archives may pack the same files anew.
+    Only the content's digest is pinned: the hosts of such archives may pack the same files anew. What lies in the
+    cache is held against it each time.
 
     Raises:
-        UserError: no connection, a damaged archive, or other content (nothing is kept then).
+        UserError: no connection, a damaged archive, or other content (nothing is kept then); a damaged cache.
     """
     if folder.is_dir():
+        if content_digest(folder) != expected:
+            raise UserError(f"{folder} is damaged: its files are not the release's; delete it to download them again")
         return folder
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         try:
             archive = pooch.retrieve(url, None, fname="archive.zip", path=temporary)
             unpacked = Path(temporary) / name
             with zipfile.ZipFile(archive) as content:
-                for member in content.namelist():
-                    _, _, inside = member.partition(f"/{name}/")
-                    target = unpacked / inside
-                    if not inside.endswith(".xml") or not target.resolve().is_relative_to(unpacked.resolve()):
-                        continue
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(content.read(member))
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+                unpack(content, name, unpacked)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"could not download {url}: {reason}; on a machine without internet, set data_dir or DELTA_LORA_DATA "
@@ -153,3 +159,24 @@ def download_archive(url: str, name: str, folder: Path, expected: str) -> Path:
             raise UserError(f"{url} holds other files: content digest {found}, expected {expected}")
         shutil.move(unpacked, folder)
     return folder
+
+
+def unpack(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
+    """Write the XML files of the archive's folder ``name`` below ``folder``, each as a plain file, and no other.
+
+    Raises:
+        ValueError: one of them would lie elsewhere, or they are too large together.
+    """
+    size = 0
+    for member in archive.infolist():
+        _, _, inside = member.filename.partition(f"/{name}/")
+        if not inside.endswith(".xml"):
+            continue
+        target = folder / inside
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"its member {member.filename!r} would be written outside of the folder {name}")
+        size += member.file_size
+        if size > LARGEST:
+            raise ValueError(f"its files are larger than {LARGEST} bytes together")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(archive.read(member))

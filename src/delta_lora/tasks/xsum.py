@@ -7,7 +7,7 @@ from typing import Any
 from delta_lora.metrics import Resampler, XSumResampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
-from delta_lora.tasks.files import HubFiles
+from delta_lora.tasks.files import HubFiles, from_hub
 from delta_lora.tasks.generation import GenerationTask
 
 COLUMNS = ("document", "summary", "id")
@@ -27,7 +27,7 @@ class XSum(GenerationTask):
             return self.generated_folder() / files.folder
         if self.data_dir is not None:
             return self.data_dir / files.folder
-        return parquet.from_hub(*self.remote())
+        return from_hub(*self.remote())
 
     def remote(self) -> list[HubFiles]:
         files = self.config.files
