@@ -30,6 +30,7 @@ TASKS: dict[str, int | None] = {
     "rte": 2,
     "stsb": None,
 }
+_MOST = 1e100  # of a similarity, so that its square is a number
 _CORRELATIONS = {"cola": "matthews", "stsb": "pearson"}
 
 
@@ -142,10 +143,10 @@ def _check_task(task: str) -> None:
 def _labels(task: str, what: str, values: Sequence[float]) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     labels = TASKS[task]
-    allowed = np.isfinite(array) if labels is None else np.isin(array, np.arange(labels))
+    allowed = np.abs(array) < _MOST if labels is None else np.isin(array, np.arange(labels))
     if not allowed.all():
         first = int(np.flatnonzero(~allowed)[0])
-        kinds = "finite numbers" if labels is None else ", ".join(map(str, range(labels)))
+        kinds = "finite numbers (below 1e100)" if labels is None else ", ".join(map(str, range(labels)))
         raise UserError(f"{what} {first + 1} is {values[first]}: the labels of {task} are {kinds}")
     return array
 
@@ -161,4 +162,6 @@ def _matched_flags(task: str, matched: Sequence[bool], size: int) -> NDArray[np.
 def _pearson(predictions: NDArray[np.float64], references: NDArray[np.float64]) -> float:
     if np.ptp(predictions) == 0 or np.ptp(references) == 0:
         return 0.0
-    return float(np.corrcoef(predictions, references)[0, 1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = float(np.corrcoef(predictions, references)[0, 1])
+    return correlation if np.isfinite(correlation) else 0.0  # so nearly constant that the variance is 0

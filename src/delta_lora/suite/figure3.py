@@ -134,7 +134,7 @@ def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
             used.append(run)
         except FileNotFoundError:
             problems.append(f"{name} is left out: it has no {FILE}; {again}")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problems.append(f"{name} is left out: its {FILE} cannot be read ({error}); {again}")
     return Figure3(spec, grid, pd.DataFrame(rows), used, problems)
 
@@ -150,7 +150,8 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
     """A run's matrices, one a row, by block.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError: its file is not there, or not as a run writes it.
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: its file is not there, or not as a
+            run writes it.
     """
     rows = []
     for module, found in json.loads((run.path / FILE).read_text(encoding="utf-8")).items():

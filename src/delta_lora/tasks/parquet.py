@@ -63,7 +63,7 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
                     f"{path}: the column {name} must hold {'numbers' if name == LABEL else 'text'} in every row, it is "
                     f"{column.type} with {column.null_count} empty rows"
                 )
-        return table.to_pandas()
+        return table.replace_schema_metadata(None).to_pandas()  # what pandas has noted of itself is not needed
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as parquet ({' '.join(str(error).split())})") from error
 
