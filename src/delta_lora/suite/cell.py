@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
 from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
+from delta_lora.suite import ranks
 from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
@@ -67,11 +69,12 @@ def run_cell(config: DictConfig) -> Run | None:
     """
     cell = build_cell(config)
     folder = run_folder(cell.results_dir, cell.key)
-    if (finished := find_finished(cell, folder)) is not None:
+    if (finished := ranks.from_main(lambda: find_finished(cell, folder))) is not None:
         return finished
     try:
-        with held(folder, cell.name, wait=config.when_busy == "wait"):
-            return find_finished(cell, folder) or execute(cell, folder)
+        with ExitStack() as stack:  # of several processes rank 0 holds the lock, and the others wait with it
+            ranks.from_main(lambda: stack.enter_context(held(folder, cell.name, wait=config.when_busy == "wait")))
+            return ranks.from_main(lambda: find_finished(cell, folder)) or execute(cell, folder)
     except Busy as busy:
         print(busy, flush=True)
         return None
@@ -90,17 +93,32 @@ def execute(cell: Cell, folder: Path) -> Run:
     """The recipe itself: train and predict, unless an interrupted run has done so; score; record."""
     quiet_libraries()
     take_gpu()
-    config, started = cell.config, time.time()
-    if (folder / "run.json").is_file():  # no record that this version can trust: read_run has said why
-        log.warning("%s: kept as %s, the run is done again", cell.name, set_aside(folder / "run.json"))
-    predicted = finished_phase(folder, PREDICTED)
+    started = time.time()
+    ranks.from_main(lambda: set_foreign_aside(cell, folder))
+    predicted = ranks.from_main(lambda: finished_phase(folder, PREDICTED))
     if predicted is not None:
         tracker = Tracker(cell)
     else:
         predicted, tracker = train_and_predict(cell, folder)
-        finish_phase(folder, PREDICTED, predicted, outputs(folder))
-    training, counts = predicted["training"], predicted["counts"]
+    return ranks.from_main(lambda: score_and_record(cell, folder, predicted, tracker, started))
 
+
+def set_foreign_aside(cell: Cell, folder: Path) -> None:
+    """Keep a record that this version cannot trust (`read_run` has said why) where nobody takes it for one."""
+    if (folder / "run.json").is_file():
+        log.warning("%s: kept as %s, the run is done again", cell.name, set_aside(folder / "run.json"))
+
+
+def set_damaged_aside(cell: Cell, evaluation: BestEpoch, checkpoints: Path) -> None:
+    """Where what was kept of the best epoch has changed, start again: its model is nowhere else."""
+    if not evaluation.intact():
+        aside = set_aside(checkpoints)
+        log.warning("%s: the best epoch's files are damaged: kept in %s, training starts again", cell.name, aside)
+
+
+def score_and_record(cell: Cell, folder: Path, predicted: dict[str, Any], tracker: Tracker, started: float) -> Run:
+    """What is left when the predictions are there."""
+    config, training, counts = cell.config, predicted["training"], predicted["counts"]
     lines = read_jsonl(folder / "predictions.jsonl")
     resampler = cell.task.resampler(lines)
     metrics = cell.task.columns_of(resampler.score())
@@ -129,13 +147,15 @@ def train_and_predict(cell: Cell, folder: Path) -> tuple[dict[str, Any], Tracker
     """
     config = cell.config
     print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
-    tokenizer = load_tokenizer(config.model, cell.cache_dir)
-    examples = cell.task.train_examples(tokenizer, config.model.kind)
-    items = cell.task.test_items()
+    with ranks.main_first():  # what is not there yet is downloaded, or made, once
+        tokenizer = load_tokenizer(config.model, cell.cache_dir)
+        examples = cell.task.train_examples(tokenizer, config.model.kind)
+        items = cell.task.test_items()
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+    if ranks.is_main():
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
     tracker = Tracker(cell)
-    batch = config.task.train.batch_size
+    batch = config.task.train.batch_size // ranks.count()
     micro: int = config.task.train.micro_batch_size or batch
     while True:
         try:
@@ -143,6 +163,11 @@ def train_and_predict(cell: Cell, folder: Path) -> tuple[dict[str, Any], Tracker
         except Exception as error:
             if not is_out_of_memory(error) or (less := smaller(micro, batch)) is None:
                 raise
+            if ranks.count() > 1:  # the others wait for this process's gradients and cannot be told
+                raise RunError(
+                    f"{cell.name}: {micro} examples at once are too many for the memory; under torchrun the size is "
+                    f"not found by trying: give task.train.micro_batch_size={less}, or less"
+                ) from error
             log.warning("%s: %d examples at once are too many for the memory; trying %d", cell.name, micro, less)
             micro = less
         gc.collect()
@@ -171,32 +196,35 @@ def attempt(
                 "made it makes it again"
             )
         cell.method.load_start(run_folder(cell.results_dir, start) / START)
-    check_disk(folder, trained)
+    ranks.from_main(lambda: check_disk(folder, trained))
     counts = vars(cell.method.counts())
     callbacks = [*cell.method.callbacks(), tracker]
     if cell.spec.kind == "classification":
         evaluation = BestEpoch(cell, items, cell.task.encode_test(items, tokenizer), checkpoints / "best")
-        if not evaluation.intact():
-            aside = set_aside(checkpoints)
-            log.warning("%s: the best epoch's files are damaged: kept in %s, training starts again", cell.name, aside)
+        ranks.from_main(lambda: set_damaged_aside(cell, evaluation, checkpoints))
         training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro, evaluation)
-        best, kept = evaluation.best()
+        best, kept = ranks.from_main(evaluation.best)
         training["best_epoch"] = best["epoch"]
         predictions = best["predictions"]
-        if (kept / "adapter").is_dir():
-            shutil.copytree(kept / "adapter", folder / "adapter", dirs_exist_ok=True)
-        if config.task.save_start:
-            shutil.copy2(kept / START, folder / START)
+        if ranks.is_main():
+            if (kept / "adapter").is_dir():
+                shutil.copytree(kept / "adapter", folder / "adapter", dirs_exist_ok=True)
+            if config.task.save_start:
+                shutil.copy2(kept / START, folder / START)
     else:
         training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro)
-        cell.method.export(folder / "adapter")
-        reference = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
-        write_text(folder / "similarity.json", json.dumps(measure(cell.method, reference), indent=1) + "\n")
-        del reference
+        if ranks.is_main():
+            cell.method.export(folder / "adapter")
+            reference = load_model(config.model, cell.cache_dir, config.task.train.dropouts)
+            write_text(folder / "similarity.json", json.dumps(measure(cell.method, reference), indent=1) + "\n")
+            del reference
         predictions = decode_items(cell, tokenizer, items, training)
-    write_jsonl(folder / "log.jsonl", training.pop("log_history"))
-    write_jsonl(folder / "predictions.jsonl", cell.task.lines(items, predictions))
-    return {"training": training, "counts": counts}
+    history, predicted = training.pop("log_history"), {"training": training, "counts": counts}
+    if ranks.is_main():
+        write_jsonl(folder / "log.jsonl", history)
+        write_jsonl(folder / "predictions.jsonl", cell.task.lines(items, predictions))
+        finish_phase(folder, PREDICTED, predicted, outputs(folder))
+    return predicted
 
 
 def check_lengths(model: PreTrainedModel, examples: list[dict[str, Any]]) -> None:
@@ -226,13 +254,14 @@ def train_once(
     evaluation: BestEpoch | None = None,
 ) -> dict[str, Any]:
     """:func:`train`; after an interruption past its end it only loads the last checkpoint."""
-    before = finished_phase(folder, TRAINED)
+    before = ranks.from_main(lambda: finished_phase(folder, TRAINED))
     training = train(
         cell, model, tokenizer, examples, callbacks, folder / "checkpoints", evaluation, micro_batch_size=micro
     )
     if before is not None and training["resumed_from_step"] == training["steps"]:
         return before
-    finish_phase(folder, TRAINED, training)
+    if ranks.is_main():
+        finish_phase(folder, TRAINED, training)
     return training
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from delta_lora.suite import ranks
 from delta_lora.suite.records import intact, set_aside, write_text
 from delta_lora.tasks.base import sha256_of
 
@@ -23,7 +24,11 @@ class Seal(TrainerCallback):
             control.should_log = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seal the checkpoint that was just written."""
+        """Seal the checkpoint that was just written, by all processes of the run."""
+        ranks.from_main(lambda: self.seal(args, state))
+
+    def seal(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Write the checksums."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
         digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

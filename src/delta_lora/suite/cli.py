@@ -89,6 +89,8 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
             raise error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
+    if "LOCAL_RANK" in os.environ:
+        return together(run)
     code = guard(run)
     failed = sweep.failures()
     for message in dict.fromkeys(failure["error"] for failure in failed):
@@ -123,16 +125,33 @@ def guard(function: Callable[[], Any]) -> int:
     """Call ``function``; print a user's mistake, or why a run had to stop, as one line and return the exit code."""
     try:
         function()
-    except RunError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
-        return Interrupted.exit_code
-    except MISTAKES as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (RunError, KeyboardInterrupt, *MISTAKES) as error:
+        line, code = explained(error)
+        print(line, file=sys.stderr)
+        return code
     return 0
+
+
+def together(function: Callable[[], Any]) -> int:
+    """:func:`guard` in one of several processes (``torchrun``): one tells what went wrong, all end with its code."""
+    from delta_lora.suite import ranks
+
+    try:
+        ranks.start()
+        function()
+        ranks.stop()
+    except (RunError, KeyboardInterrupt, *MISTAKES) as error:
+        return ranks.fail(*explained(error))
+    except Exception:
+        return ranks.fail(traceback.format_exc(), 1)
+    return 0
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """One line for an error that needs no traceback, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from what is finished", Interrupted.exit_code
+    return f"error: {one_line(error)}", error.exit_code if isinstance(error, RunError) else 2
 
 
 def per_table(arguments: list[str]) -> list[list[str]]:

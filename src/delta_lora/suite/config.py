@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule
+from delta_lora.suite import ranks
 from delta_lora.suite.settings import check_settings
 from delta_lora.suite.start import check_start, start_key
 from delta_lora.tasks.base import Task
@@ -167,6 +168,15 @@ def check_train(config: DictConfig) -> None:
                 f"task.train.micro_batch_size must divide task.train.batch_size={train.batch_size}, "
                 f"got {train.micro_batch_size}"
             )
+    at_once = (train.micro_batch_size or 1) * ranks.count()
+    if train.batch_size % at_once:
+        given = f"{ranks.count()} processes"
+        if train.micro_batch_size is not None:
+            given += f" × task.train.micro_batch_size={train.micro_batch_size}"
+        raise UserError(
+            f"task.train.batch_size={train.batch_size} is the whole run's, and {given} do not divide it; give torchrun "
+            "another --nproc-per-node, or set task.train.micro_batch_size"
+        )
     for name in ("weight_decay", "max_grad_norm"):
         if not is_number(train[name]) or train[name] < 0:
             raise UserError(f"task.train.{name} must be a number ≥ 0, got {train[name]}")

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from delta_lora.errors import UserError
+from delta_lora.suite import ranks
 
 
 class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
@@ -47,7 +48,7 @@ def decode(
     kind: str,
     max_source_length: int,
 ) -> list[str]:
-    """Generate a text for every input.
+    """Generate a text for every input; several processes share the batches.
 
     Args:
         model: the plain model, adapters merged, on its device.
@@ -80,12 +81,14 @@ def decode(
     order = sorted(range(len(distinct)), key=lambda i: (len(encoded[i]), i))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
     texts: dict[str, str] = {}
-    for batch in track(batches, "decoding", disable=not sys.stdout.isatty()):
+    own = batches[ranks.rank() :: ranks.count()]
+    for batch in track(own, "decoding", disable=not sys.stdout.isatty()):
         generated = generate(model, tokenizer, [encoded[i] for i in batch], settings, kind)
         for i, ids in zip(batch, generated, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             texts[distinct[i]] = " ".join(str(text).split())
-    return [texts[source] for source in inputs]
+    everyones = {source: text for part in ranks.gather(texts) for source, text in part.items()}
+    return [everyones[source] for source in inputs]
 
 
 def generate(

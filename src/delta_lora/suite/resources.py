@@ -16,6 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.errors import RunError, UserError
+from delta_lora.suite import ranks
 
 KEPT_CHECKPOINTS = 2
 log = logging.getLogger(__name__)
@@ -100,8 +101,9 @@ class StopSignal(TrainerCallback):
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Note the signal; restore what a second one would do."""
         self.received = signal.Signals(number).name
-        self.__exit__()
-        log.warning("%s: a checkpoint is being written; once more to stop at once", self.received)
+        if ranks.count() == 1:  # torchrun passes Ctrl-C on to processes that the terminal has told already
+            self.__exit__()
+            log.warning("%s: a checkpoint is being written; once more to stop at once", self.received)
 
     def hand_on(self, number: int, frame: FrameType | None) -> None:
         """Note the queue's signal; its handler is called once there is a checkpoint."""
@@ -117,7 +119,10 @@ class StopSignal(TrainerCallback):
             self.requeue()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After a signal: save, and, unless a queue goes on with it, stop."""
+        """After a signal, to whichever process: save, and, unless a queue goes on with it, stop."""
+        if ranks.count() > 1 and (told := ranks.highest(int(signal.Signals[self.received]) if self.received else 0)):
+            self.received = signal.Signals(told).name
+            log.warning("%s: a checkpoint is being written", self.received)
         if self.received or self.requeue:
             control.should_save = True
         if self.received:

@@ -1,6 +1,5 @@
 """Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE)."""
 
-import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from delta_lora.suite import ranks
 from delta_lora.suite.config import Cell
 from delta_lora.suite.records import intact, read_sealed, write_sealed
 from delta_lora.suite.start import START
 from delta_lora.tasks.base import Item, sha256_of
-
-log = logging.getLogger(__name__)
 
 
 class BestEpoch(TrainerCallback):
@@ -69,12 +67,15 @@ class BestEpoch(TrainerCallback):
         """Predict, score, and keep what is better than every epoch before."""
         if control.should_training_stop and state.global_step < state.max_steps:
             return  # interrupted within the epoch
-        kept, epoch, first = self.kept(), str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
+        kept = ranks.from_main(self.kept)
+        epoch, first = str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
         if epoch in kept["epochs"]:
             return
         predictions = self.predict()
         metrics = self.cell.task.score(self.items, predictions)
         self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
+        if not ranks.is_main():
+            return
         if all(metrics[first] > earlier[first] for earlier in kept["epochs"].values()):
             kept["best"] = {"epoch": int(epoch), "predictions": predictions, "files": self.keep(f"epoch-{epoch}")}
         kept["epochs"][epoch] = metrics
@@ -92,7 +93,7 @@ class BestEpoch(TrainerCallback):
         return {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in written}
 
     def predict(self) -> list[str]:
-        """The class, or the number, that the model gives each item; batches of similar length."""
+        """The class, or the number, that the model gives each item; the processes share the batches."""
         model: Any = self.trainer.model
         training = model.training
         model.eval()
@@ -100,11 +101,12 @@ class BestEpoch(TrainerCallback):
         size = self.cell.config.task.evaluation_batch_size
         outputs: dict[int, str] = {}
         with torch.inference_mode(), self.trainer.autocast_smart_context_manager():
-            for start in range(0, len(order), size):
+            for start in range(size * ranks.rank(), len(order), size * ranks.count()):
                 batch = order[start : start + size]
                 collated: Any = self.trainer.data_collator([self.encoded[i] for i in batch])
                 logits = model(**collated.to(model.device)).logits.float().cpu()
                 values = logits.squeeze(-1) if logits.shape[-1] == 1 else logits.argmax(-1)
                 outputs |= {i: repr(value) for i, value in zip(batch, values.tolist(), strict=True)}
         model.train(training)
-        return [outputs[i] for i in range(len(self.encoded))]
+        everyones = {i: text for part in ranks.gather(outputs) for i, text in part.items()}
+        return [everyones[i] for i in range(len(self.encoded))]

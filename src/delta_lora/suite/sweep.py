@@ -21,8 +21,14 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop where no cell could run; keep the sweep's folder, whose name has a time in it."""
+        from delta_lora.suite import ranks
         from delta_lora.suite.config import check_device
 
+        if ranks.count() > 1:
+            code = ranks.fail(
+                "error: torchrun is for one run; start a sweep (-m) without it, with JOBS= or a launcher", 2
+            )
+            raise SystemExit(code)
         try:
             if "submitit" not in str(config.hydra.launcher._target_):  # a login node need not have what its jobs need
                 check_device(config)

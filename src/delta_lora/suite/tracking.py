@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.errors import redacted
+from delta_lora.suite import ranks
 from delta_lora.suite.config import Cell
 from delta_lora.suite.sweep import in_sweep
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 class Tracker(TrainerCallback):
     """Sends a run to W&B where the configuration asks for it; after its first failure it only warns.
 
+    Of several processes of one run, rank 0 alone sends.
+
     Args:
         cell: the run; ``logger.mode`` auto means online where a key is known, else offline. Offline data go to
             ``<results>/wandb``: ``wandb sync results/wandb/offline-run-*`` uploads them later.
@@ -29,7 +32,7 @@ class Tracker(TrainerCallback):
     def __init__(self, cell: Cell) -> None:
         self.run: Any = None
         config = cell.config
-        if config.logger.name == "none":
+        if config.logger.name == "none" or not ranks.is_main():
             return
         with self.forgiving("start"):
             os.environ.setdefault("WANDB_SILENT", "true")

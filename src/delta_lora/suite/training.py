@@ -1,18 +1,19 @@
 """The one trainer: ``transformers.Trainer`` with the paper's settings and an order of data that survives a resume."""
 
+import itertools
 import logging
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from transformers import (
     DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
@@ -25,10 +26,12 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from delta_lora.errors import Interrupted, UserError
+from delta_lora.suite import ranks
 from delta_lora.suite.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.config import Cell
 from delta_lora.suite.resources import KEPT_CHECKPOINTS, StopSignal, check_finite, is_disk_full
 from delta_lora.suite.selection import BestEpoch
+from delta_lora.tasks.generation import IGNORED
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +68,96 @@ class EpochSampler(Sampler[int]):
         return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
 
 
+class MicroBatches(Sampler[list[int]]):
+    """One process's micro-batches of an epoch: of each step's examples every n-th, where there are n processes.
+
+    A step so has the same examples whatever the number of processes and the micro-batch, also the last of an epoch,
+    which may have fewer. Accelerate's own shares give each process whole steps' worth and repeat examples there.
+
+    Args:
+        order: of the epoch; its ``batch_size`` is a step's.
+        size: examples at once.
+        rank: which of the processes.
+        processes: how many there are.
+    """
+
+    def __init__(self, order: EpochSampler, size: int, rank: int, processes: int) -> None:
+        self.order = order
+        self.size = size
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        """Micro-batches of the process that has most, so that all take as many steps."""
+        return sum(1 for _ in self.dealt(range(len(self.order)), 0))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.dealt(list(self.order), self.rank)
+
+    def dealt(self, indices: Sequence[int], rank: int) -> Iterator[list[int]]:
+        """The micro-batches of process ``rank``."""
+        for step in BatchSampler(indices, self.order.batch_size, drop_last=False):
+            yield from BatchSampler(step[rank :: self.processes], self.size, drop_last=False)
+
+
 class SuiteTrainer(Trainer):
-    """Trainer with :class:`EpochSampler`, and with examples/s and peak memory in its logs."""
+    """Trainer with :class:`MicroBatches`, and with examples/s and peak memory in its logs.
+
+    A step's loss is the mean over the target tokens (classification: the examples) of the whole effective batch,
+    however it is cut into micro-batches and shared by processes.
+    """
 
     def __init__(self, *args: Any, seed: int, grouped: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.order_seed = seed
         self.grouped = grouped
         self.clock = (time.perf_counter(), 0)
+        self.shares: list[float] = []  # of the micro-batches of the step at work, in its loss
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The micro-batches of this process."""
+        examples: Any = self.train_dataset
+        lengths = [len(example["input_ids"]) for example in examples]
+        steps = -(-len(lengths) // self.effective_batch)
+        order = EpochSampler(
+            lengths, self.effective_batch, self.order_seed, lambda: self.state.global_step // steps, self.grouped
+        )
+        return DataLoader(
+            examples,
+            batch_sampler=MicroBatches(order, self.args.train_batch_size, ranks.rank(), ranks.count()),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples of an optimizer step."""
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The Trainer's own; a process that the last step of an epoch leaves without examples takes one at weight 0."""
+        own = list(itertools.islice(epoch_iterator, num_batches))
+        examples: Any = self.train_dataset
+        idle = [self.data_collator([dict(examples[0])]) for _ in range(num_batches - len(own))]
+        if self.model_accepts_loss_kwargs:  # the model's loss is a sum over targets, divided by the step's
+            for batch in idle:
+                batch["labels"].fill_(IGNORED)
+        else:  # the model's loss is the micro-batch's mean
+            targets = [int(batch["labels"].ne(IGNORED).sum()) for batch in own]
+            total = sum(ranks.gather(sum(targets)))
+            # DistributedDataParallel takes the mean over the processes, where this needs the sum.
+            self.shares = [ranks.count() * number / total for number in targets] + [0.0] * len(idle)
+        return super().get_batch_samples(iter([*own, *idle]), num_batches, device)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The Trainer's own, weighed by the micro-batch's share of the step's targets."""
+        loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self.model_accepts_loss_kwargs:
+            # The Trainer divides by the number of micro-batches, which the share has done already.
+            loss = loss * (self.shares.pop(0) * self.current_gradient_accumulation_steps)
+        return loss
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The Trainer's own, but a loss that is no number stops the run."""
@@ -86,34 +171,24 @@ class SuiteTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The Trainer's own; on a full disk the run goes on without this checkpoint."""
+        """The Trainer's own, complete when it returns; on a full disk the run goes on without this checkpoint."""
+        full = False
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError) as error:
             if not is_disk_full(error):
                 raise
+            full = True
+        if any(ranks.gather(full)) and ranks.is_main():  # each process writes a file of its own
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
             log.warning("the disk is full: no checkpoint at step %d; training goes on", self.state.global_step)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        effective = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        examples: Any = self.train_dataset
-        steps = -(-len(examples) // effective)
-        return EpochSampler(
-            [len(example["input_ids"]) for example in examples],
-            effective,
-            self.order_seed,
-            lambda: self.state.global_step // steps,
-            self.grouped,
-        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add examples/s since the last log and the peak memory in bytes."""
         now, (then, step) = time.perf_counter(), self.clock
         if self.state.global_step > step:
-            effective = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-            logs["examples_per_second"] = (self.state.global_step - step) * effective / (now - then)
+            logs["examples_per_second"] = (self.state.global_step - step) * self.effective_batch / (now - then)
             self.clock = (now, self.state.global_step)
         logs["peak_memory_bytes"] = peak_memory()
         super().log(logs, start_time)
@@ -140,11 +215,12 @@ def train(
         callbacks: the method's and the tracker's.
         folder: for checkpoints.
         evaluation: scores every epoch and keeps the best (classification); None keeps the last.
-        micro_batch_size: examples at once; gradients accumulate to the task's batch size.
+        micro_batch_size: examples at once in a process; gradients accumulate to the task's batch size.
 
     Returns:
         What the record says of the training: steps, seconds and examples_per_second (since ``resumed_from_step``, 0
-        for an undisturbed run), peak_memory_bytes, final_loss, micro_batch_size and the log history.
+        for an undisturbed run), peak_memory_bytes (of the process that needed most), final_loss, micro_batch_size,
+        processes and the log history.
 
     Raises:
         RunError: the loss is no number.
@@ -173,10 +249,12 @@ def train(
     trainer.remove_callback(PrinterCallback)  # the suite prints its own lines
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    # RoBERTa's and BART's losses are means of the micro-batch, so the Trainer has to average over the micro-batches.
+    # RoBERTa's and BART's losses are means of the micro-batch, which the trainer has to weigh.
     trainer.model_accepts_loss_kwargs = cell.spec.kind == "causal"
     trainer.add_callback(Seal())  # last: it covers what the callbacks before it have added to a checkpoint
-    checkpoint = last_intact_checkpoint(folder)
+    if ranks.rank() > 0:  # dropout of its own; the weights are those of rank 0
+        torch.manual_seed(cell.config.seed + 1_000_003 * ranks.rank())
+    checkpoint = ranks.from_main(lambda: last_intact_checkpoint(folder))
     if checkpoint is not None:
         log.warning("%s: going on from %s", cell.name, checkpoint)
     start = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
@@ -201,9 +279,10 @@ def train(
         "seconds": round(seconds, 2),
         "resumed_from_step": start,
         "examples_per_second": round((step - start) * settings.batch_size / max(seconds, 1e-9), 2),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": max(ranks.gather(peak_memory())),
         "final_loss": losses[-1] if losses else result.training_loss,
         "micro_batch_size": micro_batch_size,
+        "processes": ranks.count(),
         "log_history": trainer.state.log_history,
     }
 
@@ -218,7 +297,7 @@ def training_arguments(cell: Cell, folder: Path, micro: int) -> TrainingArgument
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
+        gradient_accumulation_steps=settings.batch_size // (micro * ranks.count()),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=cell.method.learning_rate,
@@ -242,6 +321,9 @@ def training_arguments(cell: Cell, folder: Path, micro: int) -> TrainingArgument
         report_to=[],
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=cuda,
+        # Every method uses each parameter that it trains, and keeps no buffers that change.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
     )
 
 
