@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from conftest import MeanBleu
+from conftest import Bleu
 from omegaconf import OmegaConf
 from transformers import Trainer
 
@@ -59,7 +59,7 @@ def perform(job: dict[str, Any], folder: Path) -> None:
     with (
         patch.object(decoding, "generate", generate),
         patch.object(Trainer, "training_step", step),
-        patch.object(E2E, "resampler", lambda _, lines: MeanBleu(lines)),
+        patch.object(E2E, "resampler", lambda _, lines: Bleu(lines)),
     ):
         try:
             run_cell(OmegaConf.create(job["config"]))

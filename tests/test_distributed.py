@@ -128,7 +128,7 @@ def torchrun(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What the processes say of what went wrong: lines and tracebacks, without the traceback that is torchrun's own."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "Traceback", "interrupted"))]
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "Error", "Traceback"))]
     lines.remove("Traceback (most recent call last):")
     return lines
 

@@ -56,27 +56,23 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         error); 1 where a job of a sweep failed otherwise. In a single run other exceptions pass through.
     """
 
-    mistakes: list[BaseException] = []
+    errors: list[Exception] = []
     composed: list[DictConfig] = []
 
     def job(config: DictConfig) -> Any:
         composed.append(config)
         try:
             return function(config)
-        except MISTAKES as error:
-            if not sweep.in_sweep():
-                mistakes.append(error)  # raised here, Hydra would print lines of its own
-            else:
-                sweep.note_failure(one_line(error), mistake=True)
-        except RunError as error:
-            if isinstance(error, Interrupted) or not sweep.in_sweep():
-                raise
-            sweep.note_failure(one_line(error), mistake=False)
         except Exception as error:
             if not sweep.in_sweep():
+                errors.append(error)  # raised here, Hydra would print lines of its own
+            elif isinstance(error, Interrupted):
                 raise
-            log.error("this cell failed; the sweep goes on\n%s", redacted(traceback.format_exc()))
-            sweep.note_failure(f"{type(error).__name__}: {one_line(error)}", mistake=False)
+            elif isinstance(error, (RunError, *MISTAKES)):
+                sweep.note_failure(one_line(error), mistake=not isinstance(error, RunError))
+            else:
+                log.error("this cell failed; the sweep goes on\n%s", redacted(traceback.format_exc()))
+                sweep.note_failure(f"{type(error).__name__}: {one_line(error)}", mistake=False)
 
     def run() -> None:
         try:
@@ -85,7 +81,7 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
             if composed or isinstance(error, MISTAKES):
                 raise
             raise misapplied(error) from error
-        for error in mistakes:
+        for error in errors:
             raise error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
