@@ -149,7 +149,7 @@ def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str
     for cell in grid_of(tmp_path, *asked).cells:
         value = float(cell.config.method[setting])
         texts = [{"id": i, "prediction": "a pub", "references": ["a pub"]} for i in range(2)]
-        write_run(tmp_path, cell, dict.fromkeys(E2E, 40.0 + value + cell.config.seed), texts, counts=COUNTS)
+        write_run(tmp_path, cell, dict.fromkeys(E2E, 40.0 + value / 2 + cell.config.seed), texts, counts=COUNTS)
     folder = tmp_path / "tiny"
     paths = write_table(find_table(grid_of(tmp_path, *asked)), [], folder)
     assert {path.suffix for path in paths} == {".md", ".csv", ".tex", ".png", ".svg"}

@@ -157,11 +157,13 @@ def resampler_of(run: Run) -> Resampler:
     Raises:
         UserError: the predictions cannot be read as the task's.
     """
+    task = run.config.get("task")
     try:
-        config = DictConfig(run.config["task"])
+        config = DictConfig(task)
         return task_class(config)(config, None, run.path).resampler(run.predictions())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of its run's task ({error}); delete the "
-            "run's folder and run its cell again"
+            f"{run.path / 'predictions.jsonl'} cannot be read as predictions of "
+            f"{task.get('name') if isinstance(task, dict) else 'a task'} ({error}); delete the run's folder and run its "
+            "cell again"
         ) from error

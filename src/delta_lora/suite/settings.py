@@ -35,6 +35,8 @@ def check_settings(config: DictConfig) -> None:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
                 check_text(name, text)
+        if any(name.startswith(f"{group}.") for group in OPEN):
+            continue
         if name not in known:
             check_unknown(name, given, known)
         elif known[name] and kind_of(value) not in known[name]:
@@ -52,7 +54,7 @@ def check_unknown(name: str, given: Mapping[str, Any], known: Mapping[str, set[s
     """
     first = name.split(".")[0]
     own_task = first == "task" and given.get("task.name") not in choices("task")
-    if own_task or first in ELSEWHERE or any(name.startswith(f"{group}.") for group in OPEN):
+    if own_task or first in ELSEWHERE:
         return
     group = name.rpartition(".")[0]
     siblings = sorted(

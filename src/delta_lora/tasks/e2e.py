@@ -86,8 +86,10 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
                 raise UserError(f"{path} starts with {header!r:.80}, expected the columns mr, ref")
             rows = []
             for row in reader:
-                if len(row) != 2 or not all(field.strip() for field in row):
-                    raise UserError(f"{path}, line {reader.line_num}: expected two fields with text, mr and ref")
+                if len(row) != 2:
+                    raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, expected mr and ref")
+                if not all(field.strip() for field in row):
+                    raise UserError(f"{path}, line {reader.line_num}: an empty field, expected text in mr and ref")
                 rows.append((row[0], row[1]))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}); replace it with the original") from error
