@@ -81,8 +81,8 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
             if composed or isinstance(error, MISTAKES):
                 raise
             raise misapplied(error) from error
-        for error in errors:
-            raise error
+        for caught in errors:
+            raise caught
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
     if "LOCAL_RANK" in os.environ:

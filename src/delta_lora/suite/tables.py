@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -208,7 +208,7 @@ def missing_facts(run: Run) -> list[str]:
     return lacking + [name for name, kind in kinds.items() if not isinstance(environment.get(name), kind)]
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[float]:
     """A finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
