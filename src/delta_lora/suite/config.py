@@ -33,6 +33,8 @@ OUTSIDE_KEY = {
         "metrics",
         "files",
         "train_examples",
+        "test_examples",
+        "lengths",
         "save_start",
     ),
     "train": ("learning_rate", "finetune_learning_rate", "save_steps", "logging_steps", "micro_batch_size"),
@@ -61,8 +63,12 @@ class Cell:
         return f"{config.task.name} / {config.model.name} / {config.method.name}, seed {config.seed}"
 
 
-def build_cell(config: DictConfig) -> Cell:
+def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
     """Check a composed configuration and build the cell's task and method.
+
+    Args:
+        config: as Hydra composes it.
+        to_run: False for a plan: the GPU, and the run that this one starts from, need not be there yet.
 
     Raises:
         UserError: the first thing that is wrong with it.
@@ -73,6 +79,9 @@ def build_cell(config: DictConfig) -> Cell:
         raise UserError(f"seed must be a whole number from 0 to 2^32 - 1, got {config.seed}")
     if config.when_busy not in ("wait", "skip"):
         raise UserError(f"when_busy must be wait or skip, got {config.when_busy}")
+    for name in ("init_timeout", "finish_timeout") if config.logger.name == "wandb" else ():
+        if not is_number(config.logger[name]) or config.logger[name] <= 0:
+            raise UserError(f"logger.{name} must be a number of seconds > 0, got {config.logger[name]}")
     cache_dir = Path(config.cache_dir).expanduser()
     data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
     expected = f"{config.scale.name}/{config.task.name}"
@@ -102,16 +111,22 @@ def build_cell(config: DictConfig) -> Cell:
     task.check_files()
     schedule = make_schedule(config, task.train_size())
     method.validate(sizes, schedule.total_steps)
-    check_start(config)
-    check_device(config)
-    spec = ModelSpec(
+    if to_run:
+        check_start(config)
+        check_device(config)
+    spec, results_dir = model_spec(config), Path(config.results_dir)
+    return Cell(config, run_key(config, task), task, method, spec, schedule, results_dir, cache_dir)
+
+
+def model_spec(config: DictConfig) -> ModelSpec:
+    """What a method must know of the model, from the ``model`` group."""
+    return ModelSpec(
         name=config.model.name,
         kind=config.model.kind,
         target_modules=tuple(config.model.target_modules),
         embedding_modules=tuple(config.model.embedding_modules),
         head_modules=tuple(config.model.head_modules),
     )
-    return Cell(config, run_key(config, task), task, method, spec, schedule, Path(config.results_dir), cache_dir)
 
 
 def task_class(config: DictConfig) -> type[Task]:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ log = logging.getLogger(__name__)
 class Tracker(TrainerCallback):
     """Sends a run to W&B where the configuration asks for it; after its first failure it only warns.
 
-    Of several processes of one run, rank 0 alone sends.
+    A server that does not answer costs the run at most ``logger.init_timeout`` seconds at its start and
+    ``logger.finish_timeout`` seconds at its end; in between W&B's own process sends what is logged. Of several
+    processes of one run, rank 0 alone sends.
 
     Args:
         cell: the run; ``logger.mode`` auto means online where a key is known, else offline. Offline data go to
@@ -36,6 +39,9 @@ class Tracker(TrainerCallback):
             return
         with self.forgiving("start"):
             os.environ.setdefault("WANDB_SILENT", "true")
+            # W&B's reports on itself go to servers of their own; without internet they hold up the end of the process.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+            logging.raiseExceptions = False  # W&B's own log on a full disk: a traceback for every line of it
             import wandb
 
             mode = config.logger.mode
@@ -52,7 +58,13 @@ class Tracker(TrainerCallback):
                 mode=mode,
                 dir=cell.results_dir,
                 config=OmegaConf.to_container(config),  # type: ignore[arg-type]
-                settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
+                settings=wandb.Settings(
+                    init_timeout=config.logger.init_timeout,
+                    finish_timeout=config.logger.finish_timeout,
+                    finish_timeout_raises=True,
+                    silent=True,
+                    console="off",
+                ),
             )
 
     @contextlib.contextmanager
@@ -85,8 +97,16 @@ class Tracker(TrainerCallback):
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Put metrics and parameter counts into the run's summary and close it."""
+        self.call("find its folder", self.check_disk)
         self.call("write the summary", lambda run: run.summary.update(dict(summary)))
         self.call("finish", lambda run: run.finish())
+
+    def check_disk(self, run: Any) -> None:
+        """Say that W&B's folder takes no more, which W&B itself keeps in a log there."""
+        if shutil.disk_usage(run.settings.wandb_dir).free == 0:
+            log.warning(
+                "W&B cannot write to %s, the disk is full; it has only a part of this run", run.settings.wandb_dir
+            )
 
 
 def group_of(config: DictConfig) -> str:
