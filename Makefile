@@ -18,7 +18,7 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(if $(filter joblib,$(LAUNCHER)),hydra.laun
 
 GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
 
-.PHONY: help setup prefetch figure3 tables claims report notebooks test test-slow chaos bench lint clean
+.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ notebooks: .venv/.complete ## run the notebooks in place: what they show is comm
 
 prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
 	$(RUN) scripts/prefetch.py $(addprefix table,$(TABLE)) scale=$(SCALE)
+
+plan: .venv/.complete ## before spending: cells, hours as measured here, downloads, disk (TABLE="1 figure3", MEASURE=1)
+	@$(RUN) scripts/plan.py $(foreach t,$(TABLE),$(if $(filter figure3 all,$t),$t,table$t)) scale=$(SCALE) seed=$(SEEDS) \
+	  jobs=$(JOBS) measure=$(if $(filter 1 true,$(MEASURE)),true,false)
 
 test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -n 2

@@ -20,8 +20,6 @@ import platform
 import resource
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,21 +32,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    BartConfig,
-    GPT2Config,
-    RobertaConfig,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
-from delta_lora.methods.base import Method, ModelSpec, Schedule
-from delta_lora.models.gpt2 import split_attention
+from delta_lora.methods.base import Method, Schedule
+from delta_lora.models.load import PUBLISHED, random_model
+from delta_lora.suite.config import model_spec
+from delta_lora.suite.timing import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "lora"
@@ -62,83 +50,40 @@ METHODS: dict[str, list[str]] = {
     "delta-lora (literal)": [*DELTA, "method.literal=true"],
     "delta-lora (folded)": DELTA,
 }
-# The published sizes, and the task whose settings the method is composed with.
-MODELS: dict[str, tuple[Any, Any, str]] = {
-    "gpt2-medium": (GPT2Config(n_embd=1024, n_layer=24, n_head=16), AutoModelForCausalLM, "e2e"),
-    "roberta-base": (
-        RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
-        AutoModelForSequenceClassification,
-        "glue/mnli",
-    ),
-    "bart-large": (BartConfig(), AutoModelForSeq2SeqLM, "xsum"),
+# The name on the hub, and the task whose settings the method is composed with.
+MODELS: dict[str, tuple[str, str]] = {
+    "gpt2-medium": ("openai-community/gpt2-medium", "e2e"),
+    "roberta-base": ("FacebookAI/roberta-base", "glue/mnli"),
+    "bart-large": ("facebook/bart-large", "xsum"),
 }
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
-class Session:
-    """One model under one method, trained step by step."""
+def start(model_name: str, method_name: str, device: str) -> Session:
+    """A model of full size under one method, ready to be stepped."""
+    path, task = MODELS[model_name]
+    overrides = [f"model={model_name}", f"task={task}", *METHODS[method_name]]
+    with initialize_config_dir(str(ROOT / "configs"), version_base=None):
+        config = compose("train", overrides=overrides)
+    method: Method = instantiate(OmegaConf.create(OmegaConf.to_container(config.method, resolve=True)))
+    torch.manual_seed(0)
+    network = PUBLISHED[path]()
+    dropouts = {name: 0.0 for name in DROPOUTS if hasattr(network, name)}
+    plain = random_model(config.model.kind, network, **dropouts, num_labels=3)
+    return Session(plain, method, model_spec(config), Schedule(total_steps=1000, warmup_steps=0), device)
 
-    def __init__(self, model_name: str, method_name: str, device: str) -> None:
-        network, auto, task = MODELS[model_name]
-        overrides = [f"model={model_name}", f"task={task}", *METHODS[method_name]]
-        with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-            config = compose("train", overrides=overrides)
-        method: Method = instantiate(OmegaConf.create(OmegaConf.to_container(config.method, resolve=True)))
-        torch.manual_seed(0)
-        network.update({name: 0.0 for name in DROPOUTS if hasattr(network, name)})
-        network.num_labels = 3
-        plain: Any = auto.from_config(network)
-        spec = ModelSpec(
-            name=model_name,
-            kind=config.model.kind,
-            target_modules=tuple(config.model.target_modules),
-            embedding_modules=tuple(config.model.embedding_modules),
-            head_modules=tuple(config.model.head_modules),
-        )
-        plain = split_attention(plain) if isinstance(network, GPT2Config) else plain
-        self.device = torch.device(device)
-        self.model = method.prepare(plain.to(self.device), spec, Schedule(total_steps=1000, warmup_steps=0)).train()
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=1e-5, fused=True)
-        scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
-        self.arguments = TrainingArguments(tempfile.mkdtemp(), report_to="none", use_cpu=device == "cpu")
-        self.state, self.control = TrainerState(), TrainerControl()
-        callbacks = [DefaultFlowCallback, *method.callbacks()]
-        self.events = CallbackHandler(callbacks, self.model, None, self.optimizer, scheduler)
-        self.events.on_train_begin(self.arguments, self.state, self.control)
 
-    def step(self, batch: dict[str, Tensor]) -> float:
-        """One optimizer step as the Trainer does it, in seconds."""
-        self.wait()
-        start = time.perf_counter()
-        self.events.on_step_begin(self.arguments, self.state, self.control)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self.model(**batch).loss
-        loss.backward()
-        self.events.on_pre_optimizer_step(self.arguments, self.state, self.control)
-        self.optimizer.step()
-        self.events.on_optimizer_step(self.arguments, self.state, self.control)
-        self.optimizer.zero_grad()
-        self.wait()
-        self.state.global_step += 1
-        return time.perf_counter() - start
-
-    def wait(self) -> None:
-        """Let the GPU finish."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def checkpoint_bytes(self) -> int:
-        """Bytes of everything that a checkpoint to resume from holds."""
-        adapter = isinstance(self.model, PeftModel)
-        weights = get_peft_model_state_dict(self.model, save_embedding_layers=False) if adapter else None
-        tensors = list((weights or dict(self.model.named_parameters())).values())
-        for state in self.optimizer.state.values():
-            tensors += [value for value in state.values() if isinstance(value, Tensor)]
-        folder = Path(str(self.arguments.output_dir)) / f"checkpoint-{self.state.global_step}"
-        folder.mkdir(parents=True)
-        self.events.on_save(self.arguments, self.state, self.control)  # what the method's callback adds
-        return sum(tensor.nbytes for tensor in tensors) + sum(path.stat().st_size for path in folder.iterdir())
+def checkpoint_bytes(session: Session) -> int:
+    """Bytes of everything that a checkpoint to resume from holds."""
+    adapter = isinstance(session.model, PeftModel)
+    weights = get_peft_model_state_dict(session.model, save_embedding_layers=False) if adapter else None
+    tensors = list((weights or dict(session.model.named_parameters())).values())
+    for state in session.optimizer.state.values():
+        tensors += [value for value in state.values() if isinstance(value, Tensor)]
+    folder = Path(str(session.arguments.output_dir)) / f"checkpoint-{session.state.global_step}"
+    folder.mkdir(parents=True)
+    session.events.on_save(session.arguments, session.state, session.control)  # what the method's callback adds
+    return sum(tensor.nbytes for tensor in tensors) + sum(path.stat().st_size for path in folder.iterdir())
 
 
 def batches(model_name: str, count: int, size: int, device: str) -> list[dict[str, Tensor]]:
@@ -159,11 +104,11 @@ def batches(model_name: str, count: int, size: int, device: str) -> list[dict[st
 
 def footprint(model_name: str, method_name: str, options: argparse.Namespace) -> dict[str, int]:
     """Peak memory and checkpoint size, to be run in a process of its own."""
-    session = Session(model_name, method_name, options.device)
+    session = start(model_name, method_name, options.device)
     for batch in batches(model_name, 3, options.batch_size, options.device):
         session.step(batch)
     peak = torch.cuda.max_memory_allocated() if options.device == "cuda" else peak_resident_bytes()
-    return {"peak_memory_bytes": peak, "checkpoint_bytes": session.checkpoint_bytes()}
+    return {"peak_memory_bytes": peak, "checkpoint_bytes": checkpoint_bytes(session)}
 
 
 def peak_resident_bytes() -> int:
@@ -178,10 +123,10 @@ def peak_resident_bytes() -> int:
 def measure(model_name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All methods on one model, each against LoRA in turn."""
     data = batches(model_name, options.steps + 3, options.batch_size, options.device)
-    baseline = Session(model_name, BASELINE, options.device)
+    baseline = start(model_name, BASELINE, options.device)
     rows, baseline_times = [], []
     for method_name in METHODS:
-        session = baseline if method_name == BASELINE else Session(model_name, method_name, options.device)
+        session = baseline if method_name == BASELINE else start(model_name, method_name, options.device)
         pairs = []
         for batch in data:
             lora = baseline.step(batch)

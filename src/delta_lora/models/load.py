@@ -1,7 +1,7 @@
 """Models and tokenizers: from the hub, from a folder, or made by the project; GPT-2 with its projections split."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartConfig,
+    GPT2Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    RobertaConfig,
 )
 
 from delta_lora.errors import UserError
@@ -31,6 +34,13 @@ CLASSES = {
 }
 
 MEND = "replace it with the original"
+
+# The paper's models as published, by their name on the hub: their sizes are known without a network.
+PUBLISHED: dict[str, Callable[[], PretrainedConfig]] = {
+    "openai-community/gpt2-medium": lambda: GPT2Config(n_embd=1024, n_layer=24, n_head=16),
+    "FacebookAI/roberta-base": lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
+    "facebook/bart-large": BartConfig,
+}
 
 # What a model is loaded from; a repository may hold the same weights for other frameworks too.
 FILES = (
@@ -149,6 +159,19 @@ def check_loaded(model: DictConfig, loaded: PreTrainedModel, found: Mapping[str,
             f"the weights of {model.name} do not fit its config.json: {len(lacking)} tensors are missing or of another "
             f"size, for one {lacking[0]}; use a checkpoint whose files belong together"
         )
+
+
+def random_model(kind: str, config: PretrainedConfig, **overrides: Any) -> PreTrainedModel:
+    """A model of this architecture with random weights, GPT-2's fused projection split in three.
+
+    Args:
+        kind: "causal", "seq2seq" or "classification".
+        config: its Transformers configuration, such as one of `PUBLISHED`.
+        overrides: fields of it to set (dropout probabilities, ``num_labels`` …).
+    """
+    config.update(overrides)
+    model = CLASSES[kind].from_config(config)
+    return split_attention(model) if config.model_type == "gpt2" else model
 
 
 def resolved_revision(model: DictConfig) -> str | None:

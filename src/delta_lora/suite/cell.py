@@ -29,10 +29,10 @@ from delta_lora.suite import ranks
 from delta_lora.suite.compare import PairedBootstrap
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.decoding import decode
-from delta_lora.suite.devices import take_gpu
+from delta_lora.suite.devices import device_name, take_gpu
 from delta_lora.suite.lock import Busy, held
 from delta_lora.suite.phases import FILE as PHASES
-from delta_lora.suite.phases import finish_phase, finished_phase
+from delta_lora.suite.phases import PREDICTED, STARTED, TRAINED, finish_phase, finished_phase
 from delta_lora.suite.records import (
     Run,
     outputs,
@@ -53,7 +53,6 @@ from delta_lora.suite.training import train
 from delta_lora.tasks.base import Item
 
 log = logging.getLogger(__name__)
-TRAINED, PREDICTED = "trained", "predicted"  # phases that an interrupted run does not repeat
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
 
 
@@ -154,6 +153,7 @@ def train_and_predict(cell: Cell, folder: Path) -> tuple[dict[str, Any], Tracker
     folder.mkdir(parents=True, exist_ok=True)
     if ranks.is_main():
         write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        finish_phase(folder, STARTED, {"device": device_name()})
     tracker = Tracker(cell)
     batch = config.task.train.batch_size // ranks.count()
     micro: int = config.task.train.micro_batch_size or batch
@@ -305,11 +305,10 @@ def summary(metrics: dict[str, float]) -> str:
 
 def environment(model_revision: str | None, data_revision: str) -> dict[str, Any]:
     """What the run ran on: versions, device, commit, and the commits of the model and the data."""
-    cuda = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "device": device_name(),
         "platform": platform.platform(),
         "git_commit": git_commit(),
         "model_revision": model_revision,

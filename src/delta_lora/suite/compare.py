@@ -164,6 +164,6 @@ def resampler_of(run: Run) -> Resampler:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{run.path / 'predictions.jsonl'} cannot be read as predictions of "
-            f"{task.get('name') if isinstance(task, dict) else 'a task'} ({error}); delete the run's folder and run its "
-            "cell again"
+            f"{task.get('name') if isinstance(task, dict) else 'a task'} ({error}); delete the run's folder and run "
+            "its cell again"
         ) from error

@@ -34,3 +34,8 @@ def take_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = name
         return
     os.environ["CUDA_VISIBLE_DEVICES"] = names[os.getpid() % len(names)]
+
+
+def device_name() -> str:
+    """What this process computes on: the GPU's name, or the CPU and its threads."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"

@@ -9,6 +9,8 @@ from delta_lora.suite.records import intact, read_sealed, set_aside, write_seale
 from delta_lora.tasks.base import sha256_of
 
 FILE = "phases.json"
+STARTED = "started"  # on which device
+TRAINED, PREDICTED = "trained", "predicted"  # what an interrupted run does not repeat
 log = logging.getLogger(__name__)
 
 

@@ -1,7 +1,8 @@
 """What a table needs from the internet: how much it is, and fetched ahead of time for machines without."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from delta_lora.errors import UserError
 from delta_lora.models.load import FILES
 from delta_lora.suite.config import task_class
 from delta_lora.suite.grid import compose_grid
+from delta_lora.tasks.base import Task
 from delta_lora.tasks.files import HubFiles, WebFile, from_hub
 
 TIMEOUT = 20  # seconds for a server to say how large a file is
+PROBE = 5  # seconds for the hub to answer at all
 
 
 @dataclass(frozen=True)
@@ -43,32 +46,40 @@ def downloads(overrides: Sequence[str]) -> list[Download]:
     Raises:
         UserError: a server cannot be reached.
     """
-    found: dict[str, Download] = {}
-    for cell in compose_grid(overrides).cells:
-        for name, describe in (
-            (f"model {cell.config.model.name}", describe_model),
-            (f"data {cell.config.task.name}", describe_data),
-        ):
-            if name not in found and (download := describe(name, cell.config)) is not None:
-                found[name] = download
+    return [need.describe() for need in needs(cell.config for cell in compose_grid(overrides).cells)]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A model or data set that is no local folder and that the project does not make.
+
+    describe: asks its server; raises UserError where that cannot be reached. here: looks for it, asking nobody.
+    """
+
+    name: str
+    describe: Callable[[], Download]
+    here: Callable[[], bool]
+
+
+def needs(configs: Iterable[DictConfig]) -> list[Need]:
+    """What some cells need from the internet, each model and data set once, in the cells' order."""
+    found: dict[str, Need] = {}
+    for config in configs:
+        model, data = f"model {config.model.name}", f"data {config.task.name}"
+        if config.model.path is not None and not Path(str(config.model.path)).expanduser().is_dir():
+            files = HubFiles(config.model.path, "model", config.model.revision, FILES)
+            found.setdefault(
+                model, Need(model, partial(from_hub_files, model, files), partial(model_here, config.model))
+            )
+        data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
+        task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
+        if not task.generated and data_dir is None:
+            found.setdefault(data, Need(data, partial(describe_data, data, task), partial(data_here, task)))
     return list(found.values())
 
 
-def describe_model(name: str, config: DictConfig) -> Download | None:
-    """The model's files on the hub; None where it is a local folder or one that the project makes."""
-    path = config.model.path
-    if path is None or Path(str(path)).expanduser().is_dir():
-        return None
-    files = HubFiles(path, "model", config.model.revision, FILES)
-    return from_hub_files(name, files)
-
-
-def describe_data(name: str, config: DictConfig) -> Download | None:
-    """The task's files; None where they are generated or lie in ``data_dir``."""
-    data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-    task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
-    if task.generated or data_dir is not None:
-        return None
+def describe_data(name: str, task: Task) -> Download:
+    """The size of a task's files; asks their servers."""
     remote: Sequence[HubFiles | WebFile] = task.remote()
     (first, *_) = remote
     if isinstance(first, HubFiles):
@@ -81,6 +92,20 @@ def describe_data(name: str, config: DictConfig) -> Download | None:
         sum(size or 0 for size, here in sizes if here),
         task.fetch,
     )
+
+
+def online() -> bool:
+    """Whether the hub answers, within a few seconds; with ``HF_HUB_OFFLINE`` nothing is asked."""
+    import requests
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        requests.head(constants.ENDPOINT, timeout=PROBE)
+        return True
+    except requests.RequestException:
+        return False
 
 
 def from_hub_files(name: str, files: HubFiles) -> Download:
@@ -135,6 +160,43 @@ def web_size(file: WebFile) -> tuple[int | None, bool]:
         raise UserError(f"{file.url} cannot be reached ({' '.join(str(error).split())})") from error
     length = answer.headers.get("Content-Length")
     return (int(length) if length else None), False
+
+
+def local_snapshot(model: DictConfig) -> Path | None:
+    """The folder of a model that is here, the user's or the hub cache's; nothing is asked. None: there is none."""
+    folder = Path(str(model.path)).expanduser()
+    return folder if folder.is_dir() else cached(HubFiles(model.path, "model", model.revision, FILES))
+
+
+def model_here(model: DictConfig) -> bool:
+    """Whether a model's weights and tokenizer can be loaded without a network; nothing is asked."""
+    folder = local_snapshot(model)
+    return folder is not None and any(folder.glob("*.safetensors")) and any(folder.glob("tokenizer*.json"))
+
+
+def data_here(task: Task) -> bool:
+    """Whether a task's data can be read without a network; nothing is asked."""
+    if task.generated or task.data_dir is not None:
+        return True
+    return all(
+        file.place.exists()
+        if isinstance(file, WebFile)
+        else (folder := cached(file)) is not None and all(any(folder.glob(name)) for name in file.patterns)
+        for file in task.remote()
+    )
+
+
+def cached(files: HubFiles) -> Path | None:
+    """The snapshot in the hub's cache; None where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(files.repository, repo_type=files.kind, revision=files.revision, local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        return None
 
 
 def bytes_text(count: int | None) -> str:
