@@ -109,8 +109,10 @@ def main(arguments: list[str]) -> None:
     names = [word for word in arguments if "=" not in word] or ["all"]
     wanted = dict.fromkeys(name for word in names for name in (TABLES if word == "all" else [word]))
 
+    from delta_lora.suite.cell import quiet_libraries
     from delta_lora.suite.plan import compose_tables, make_plan, time_missing  # imported late: --help answers at once
 
+    quiet_libraries()
     console = Console(width=None if sys.stdout.isatty() else 140)
     with console.status("composing the cells, reading the runs"):
         tables = compose_tables(per_table([*wanted, *overrides]))

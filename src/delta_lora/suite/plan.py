@@ -13,7 +13,6 @@ from transformers import AutoConfig, PretrainedConfig
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, PeftMethod
 from delta_lora.models.load import PUBLISHED, random_model
-from delta_lora.suite.cell import quiet_libraries
 from delta_lora.suite.checkpoints import SEAL
 from delta_lora.suite.config import Cell, build_cell
 from delta_lora.suite.grid import compose_grid
@@ -90,7 +89,6 @@ def compose_tables(tables: Iterable[Sequence[str]]) -> dict[str, tuple[DictConfi
 
 def time_missing(tables: dict[str, tuple[DictConfig, list[Cell]]]) -> Iterator[str]:
     """Time a few steps of each cell that is to run and that nothing here has timed; says what was found, one by one."""
-    quiet_libraries()
     samples: dict[str, Sample] = {}
     for cell in (cell for _, cells in tables.values() for cell in cells):
         speeds = Speeds(cell.results_dir, cell.cache_dir)

@@ -46,7 +46,7 @@ def training_work(config: Any) -> dict[str, Any]:
         config: a composed configuration, resolved, as plain dictionaries (a record's ``config``).
     """
     task, train = config["task"], config["task"]["train"]
-    work = {
+    work: dict[str, Any] = {
         "model": {name: config["model"][name] for name in ("name", "path", "revision", "target_modules")},
         "method": {name: value for name, value in config["method"].items() if name not in BY_TASK},
         "task": {name: task.get(name) for name in ("name", "source", "sentences")},
@@ -244,7 +244,7 @@ def time_cell(cell: Cell, sample: Sample, speeds: Speeds) -> None:
 def classifying_seconds(session: Session, sample: Sample, config: DictConfig) -> float:
     """Seconds to predict the whole test set once."""
     chosen, count = sample.test_batches(config.task.evaluation_batch_size, BATCHES)
-    collate = DataCollatorWithPadding(sample.tokenizer)
+    collate: Any = DataCollatorWithPadding(sample.tokenizer)
     session.model.eval()
     session.wait()
     start = time.perf_counter()
