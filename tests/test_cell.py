@@ -107,7 +107,7 @@ def test_accumulated_micro_batches_take_as_many_steps(short: Callable[..., DictC
 
 
 def test_the_order_of_the_data_depends_on_seed_and_epoch_alone() -> None:
-    from delta_lora.suite.training import EpochSampler
+    from delta_lora.suite.batches import EpochSampler
 
     lengths = [i % 7 for i in range(50)]
     order = lambda seed, epoch: list(EpochSampler(lengths, 4, seed, lambda: epoch, True))  # noqa: E731

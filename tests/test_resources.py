@@ -1,6 +1,7 @@
 """Too little memory, a full disk, exploding losses, signals, two processes for one run: each ends well, or clearly."""
 
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 from transformers import Trainer
 
 from delta_lora.errors import Interrupted, RunError, UserError
+from delta_lora.methods.adalora import AdaLoraCallback
 from delta_lora.suite import cell as suite_cell
 from delta_lora.suite import training
 from delta_lora.suite.cell import run_cell
@@ -99,24 +101,56 @@ def test_too_small_a_disk_is_told_before_anything_is_trained(short: Short, monke
         run_cell(short())
 
 
+@pytest.mark.parametrize(
+    ("method", "owner", "writer"),
+    [
+        ("lora", training.Trainer, "_save_optimizer_and_scheduler"),
+        ("delta-lora", training.Trainer, "_save_optimizer_and_scheduler"),  # its callback finds no folder to write to
+        ("delta-lora", training.Seal, "seal"),
+        ("adalora", AdaLoraCallback, "on_save"),
+    ],
+)
 def test_a_disk_that_fills_up_costs_checkpoints_but_not_the_run(
-    short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    short: Short,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    owner: type,
+    writer: str,
 ) -> None:
-    config = short("method=lora", "task.train.save_steps=4")
+    config = short(f"method={method}", "task.train.save_steps=4")
     whole = run_cell(elsewhere(config, tmp_path / "whole"))
-    save = training.Trainer._save_optimizer_and_scheduler
+    save, calls = getattr(owner, writer), itertools.count(1)
 
-    def full(self: Trainer, output_dir: str) -> None:
-        if self.state.global_step in (8, 12):
+    def full(*arguments: Any, **options: Any) -> Any:
+        if next(calls) in (2, 3):
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, output_dir)
+        return save(*arguments, **options)
 
-    monkeypatch.setattr(training.Trainer, "_save_optimizer_and_scheduler", full)
+    monkeypatch.setattr(owner, writer, full)
     with caplog.at_level(logging.WARNING):
         found = run_cell(config)
     assert found is not None and whole is not None
     assert "the disk is full: no checkpoint at step 8" in caplog.text
+    assert "the disk is full: no checkpoint at step 12" in caplog.text
     assert losses(found) == losses(whole) and found.metrics == whole.metrics
+
+
+def test_a_disk_too_full_for_what_a_run_leaves_is_one_line(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = short("method=lora")
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_cell, "write_jsonl", full)
+        with pytest.raises(
+            RunError, match="the disk is full .* what is finished is kept in .* the same command goes on"
+        ):
+            run_cell(config)
+    found = run_cell(config)
+    assert found is not None and found.train["resumed_from_step"] in (0, 24)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -290,6 +324,17 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     devices.take_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through CUDA's own count the choice would come too late: a started CUDA does not look at the variable again."""
+    from delta_lora.suite.config import check_device
+
+    asked: list[str | None] = []
+    variable = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(asked.append(os.environ.get(variable))) or True)
+    check_device(short("scale=paper"))
+    assert asked == ["1"]
 
 
 def test_an_example_longer_than_the_model_is_told_before_training(short: Short) -> None:

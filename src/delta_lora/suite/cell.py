@@ -44,7 +44,7 @@ from delta_lora.suite.records import (
     write_record,
     write_text,
 )
-from delta_lora.suite.resources import check_disk, is_out_of_memory, smaller
+from delta_lora.suite.resources import check_disk, is_disk_full, is_out_of_memory, smaller
 from delta_lora.suite.selection import BestEpoch
 from delta_lora.suite.similarity import measure
 from delta_lora.suite.start import START, start_key
@@ -77,6 +77,13 @@ def run_cell(config: DictConfig) -> Run | None:
     except Busy as busy:
         print(busy, flush=True)
         return None
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise RunError(
+            f"{cell.name}: the disk is full ({error}); what is finished is kept in {folder}: free some space, and the "
+            "same command goes on from there"
+        ) from error
 
 
 def find_finished(cell: Cell, folder: Path) -> Run | None:

@@ -248,9 +248,9 @@ def check_device(config: DictConfig) -> None:
     Raises:
         UserError: there is none; it names what runs without.
     """
-    import torch
+    from delta_lora.suite.devices import has_gpu
 
-    if config.scale.require_gpu and not torch.cuda.is_available():
+    if config.scale.require_gpu and not has_gpu():
         raise UserError(
             f"scale={config.scale.name} needs a CUDA GPU and none was found; use scale=tiny (make: SCALE=tiny) on this "
             "machine, or scale.require_gpu=false to run on the CPU all the same"

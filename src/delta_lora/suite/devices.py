@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+# Asking for the number of GPUs then does not start CUDA, after which CUDA_VISIBLE_DEVICES would change nothing.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
 _taken: list[FileLock] = []  # held for the life of the process
 
 
@@ -34,6 +37,11 @@ def take_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = name
         return
     os.environ["CUDA_VISIBLE_DEVICES"] = names[os.getpid() % len(names)]
+
+
+def has_gpu() -> bool:
+    """Whether there is a CUDA GPU; asking leaves :func:`take_gpu` its choice."""
+    return torch.cuda.is_available()
 
 
 def device_name() -> str:

@@ -15,9 +15,9 @@ from transformers import (
 
 from delta_lora.errors import UserError
 from delta_lora.models.load import load_tokenizer
+from delta_lora.suite.batches import EpochSampler
 from delta_lora.suite.config import Cell
 from delta_lora.suite.prefetch import data_here, model_here
-from delta_lora.suite.training import EpochSampler
 from delta_lora.tasks.generation import encode_causal, encode_seq2seq
 
 WORD = "w"

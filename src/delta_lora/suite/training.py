@@ -1,19 +1,20 @@
 """The one trainer: ``transformers.Trainer`` with the paper's settings and an order of data that survives a resume."""
 
+import errno
 import itertools
 import logging
+import os
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
@@ -23,10 +24,10 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from delta_lora.errors import Interrupted, UserError
 from delta_lora.suite import ranks
+from delta_lora.suite.batches import EpochSampler, MicroBatches
 from delta_lora.suite.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.config import Cell
 from delta_lora.suite.resources import KEPT_CHECKPOINTS, StopSignal, check_finite, is_disk_full
@@ -36,68 +37,11 @@ from delta_lora.tasks.generation import IGNORED
 log = logging.getLogger(__name__)
 
 
-class EpochSampler(Sampler[int]):
-    """Indices of one epoch, in an order that depends on the seed and the epoch alone.
+class DiskFull(OSError):
+    """A checkpoint that some process could not write; every process raises it."""
 
-    Transformers' length-grouped sampler draws from torch's global generator, so a run resumed in its second epoch
-    would see another order than the undisturbed run.
-
-    Args:
-        lengths: tokens of every example.
-        batch_size: the effective one; examples of similar length are put into the same batch.
-        seed: of the run.
-        epoch: tells which epoch begins.
-        grouped: False: a plain shuffle.
-    """
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int], grouped: bool) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = epoch
-        self.grouped = grouped
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator()
-        generator.manual_seed(self.seed * 1_000_003 + self.epoch())
-        if self.grouped:
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
-
-
-class MicroBatches(Sampler[list[int]]):
-    """One process's micro-batches of an epoch: of each step's examples every n-th, where there are n processes.
-
-    A step so has the same examples whatever the number of processes and the micro-batch, also the last of an epoch,
-    which may have fewer. Accelerate's own shares give each process whole steps' worth and repeat examples there.
-
-    Args:
-        order: of the epoch; its ``batch_size`` is a step's.
-        size: examples at once.
-        rank: which of the processes.
-        processes: how many there are.
-    """
-
-    def __init__(self, order: EpochSampler, size: int, rank: int, processes: int) -> None:
-        self.order = order
-        self.size = size
-        self.rank = rank
-        self.processes = processes
-
-    def __len__(self) -> int:
-        """Micro-batches of the process that has most, so that all take as many steps."""
-        return sum(1 for _ in self.dealt(range(len(self.order)), 0))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.dealt(list(self.order), self.rank)
-
-    def dealt(self, indices: Sequence[int], rank: int) -> Iterator[list[int]]:
-        """The micro-batches of process ``rank``."""
-        for step in BatchSampler(indices, self.order.batch_size, drop_last=False):
-            yield from BatchSampler(step[rank :: self.processes], self.size, drop_last=False)
+    def __init__(self) -> None:
+        super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class SuiteTrainer(Trainer):
@@ -171,7 +115,7 @@ class SuiteTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The Trainer's own, complete when it returns; on a full disk the run goes on without this checkpoint."""
+        """The Trainer's own, complete when it returns: each process writes a file of its own."""
         full = False
         try:
             super()._save_checkpoint(model, trial)
@@ -179,10 +123,21 @@ class SuiteTrainer(Trainer):
             if not is_disk_full(error):
                 raise
             full = True
-        if any(ranks.gather(full)) and ranks.is_main():  # each process writes a file of its own
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            shutil.rmtree(folder, ignore_errors=True)
-            log.warning("the disk is full: no checkpoint at step %d; training goes on", self.state.global_step)
+        if any(ranks.gather(full)):
+            raise DiskFull
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's own; where the disk is full the run goes on without the checkpoint, and what callbacks add."""
+        try:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            everyones = isinstance(error, DiskFull) or ranks.count() == 1
+            if not (is_disk_full(error) and everyones):
+                raise
+            if ranks.is_main():
+                folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+                shutil.rmtree(folder, ignore_errors=True)
+                log.warning("the disk is full: no checkpoint at step %d; training goes on", self.state.global_step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add examples/s since the last log and the peak memory in bytes."""
