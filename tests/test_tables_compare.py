@@ -132,6 +132,36 @@ def test_damaged_scores_are_made_again(tmp_path: Path, pair: tuple[Run, Run], da
     assert PairedBootstrap(resampler_of, kept).gain({1: pair[0]}, {1: pair[1]}, "accuracy") == first
 
 
+def test_kept_scores_of_which_a_digit_changed_are_made_again(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    kept = tmp_path / "kept"
+    first = PairedBootstrap(resampler_of, kept).gain({1: pair[0]}, {1: pair[1]}, "accuracy")
+    for path in kept.iterdir():
+        path.write_text(path.read_text(encoding="utf-8").replace("7", "9"), encoding="utf-8")
+    assert PairedBootstrap(resampler_of, kept).gain({1: pair[0]}, {1: pair[1]}, "accuracy") == first
+
+
+class Parts:
+    """Scores of all items, and of a part that has one item: few resamples of three items draw it."""
+
+    size = 3
+
+    def __init__(self, score: float) -> None:
+        self.value = score
+
+    def score(self, indices: Any = None) -> dict[str, float]:
+        return {"A": self.value} | ({"U": self.value} if indices is None or 0 in indices else {})
+
+
+def test_a_part_that_a_resample_did_not_draw_is_left_out_of_it(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    """As WebNLG's unseen categories where few of the test set are scored."""
+    better, worse = (rte_run(tmp_path, run.key, np.ones(3, dtype=bool), metrics={"U": 2.0}) for run in pair)
+    parts: dict[str, Resampler] = {better.key: Parts(2.0), worse.key: Parts(1.0)}
+    bootstrap = PairedBootstrap(lambda run: parts[run.key], None)
+    assert 0 < np.isnan(bootstrap.scores(better)["U"]).sum() < 1000
+    assert not np.isnan(bootstrap.scores(better)["A"]).any()
+    assert bootstrap.gain({1: better}, {1: worse}, "U") == Gain(0.0, 1.0, 1.0, 1)
+
+
 def test_predictions_of_another_kind_are_a_clear_error(tmp_path: Path) -> None:
     run = rte_run(tmp_path, "odd", np.ones(3, dtype=bool))
     (run.path / "predictions.jsonl").write_text('{"id": 0, "prediction": "a pub"}\n', encoding="utf-8")

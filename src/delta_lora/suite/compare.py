@@ -1,6 +1,6 @@
 """Is one row better than another? A paired bootstrap over test items, and over seeds where there are many."""
 
-import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from delta_lora.errors import UserError
 from delta_lora.metrics import Resampler
 from delta_lora.suite.config import task_class
-from delta_lora.suite.records import Run, write_text
+from delta_lora.suite.records import Run, read_sealed, write_sealed
 from delta_lora.tasks.base import sha256_of
 
 Verdict = Literal["reproduced", "within noise", "not reproduced", "not run"]
@@ -63,7 +63,7 @@ class PairedBootstrap:
         self._scores: dict[str, dict[str, NDArray[np.float64]]] = {}
 
     def scores(self, run: Run) -> dict[str, NDArray[np.float64]]:
-        """The run's scores on every resample: metric → (resamples,)."""
+        """The run's scores on every resample: metric → (resamples,), NaN where a resample drew no item of its part."""
         if run.key not in self._scores:
             digest = sha256_of(run.path / "predictions.jsonl")[:16]
             name = f"{run.key}-{digest}-{self.resamples}-{self.seed}.json"
@@ -71,7 +71,7 @@ class PairedBootstrap:
             self._scores[run.key] = self._score(run) if kept is None else kept
             if kept is None and self.cache is not None:
                 lists = {metric: values.tolist() for metric, values in self._scores[run.key].items()}
-                write_text(self.cache / name, json.dumps(lists))
+                write_sealed(self.cache / name, lists)
         return self._scores[run.key]
 
     def _score(self, run: Run) -> dict[str, NDArray[np.float64]]:
@@ -79,7 +79,9 @@ class PairedBootstrap:
         size = (self.resamples, resampler.size)
         draws = np.random.default_rng([self.seed, resampler.size]).integers(resampler.size, size=size)
         scored = [resampler.score(indices) for indices in draws]
-        return {metric: np.array([score[metric] for score in scored]) for metric in scored[0]}
+        # WebNLG's unseen categories have no score in a resample that drew none of them: few test items, and it happens.
+        metrics = dict.fromkeys(metric for score in scored for metric in score)
+        return {metric: np.array([score.get(metric, math.nan) for score in scored]) for metric in metrics}
 
     def gain(
         self, better: Mapping[int, Run], worse: Mapping[int, Run], metric: str, sign: Literal[1, -1] = 1
@@ -110,16 +112,16 @@ class PairedBootstrap:
         observed = [sign * (a.metrics[metric] - b.metrics[metric]) for a, b in pairs]
         resampled = np.stack([sign * (self.scores(a)[metric] - self.scores(b)[metric]) for a, b in pairs])
         seeds = np.random.default_rng([self.seed, len(pairs)]).integers(len(pairs), size=resampled.shape)
-        low, high = np.percentile(np.take_along_axis(resampled, seeds, axis=0).mean(axis=0), [2.5, 97.5])
+        low, high = np.nanpercentile(np.take_along_axis(resampled, seeds, axis=0).mean(axis=0), [2.5, 97.5])
         return Gain(float(np.mean(observed)), float(low), float(high), len(pairs))
 
 
 def read_scores(path: Path, resamples: int) -> dict[str, NDArray[np.float64]] | None:
-    """Scores that were kept; None where there are none, or not whole ones."""
+    """Scores that were kept; None where there are none, or not those that were written."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_sealed(path) or {}
         scores = {metric: np.asarray(values, dtype=np.float64) for metric, values in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return scores if scores and all(values.shape == (resamples,) for values in scores.values()) else None
 
