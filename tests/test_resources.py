@@ -305,6 +305,33 @@ def test_a_queues_signal_leads_to_a_checkpoint_and_then_to_the_queue(
     assert found is not None and found.train["resumed_from_step"] == 7
 
 
+def test_slurms_notice_of_a_pre_emption_leads_to_a_checkpoint_and_the_training_goes_on(
+    short: Short, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a queue SIGTERM comes a grace time before SIGKILL; whether the job comes back is the queue's to say."""
+    config = short("method=delta-lora", "task.train.save_steps=1000")
+    step = Trainer.training_step
+    saved: list[str] = []
+
+    def signalled(self: Trainer, *rest: Any) -> Any:
+        if self.state.global_step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.state.global_step == 8:
+            saved.extend(path.name for path in Path(config.results_dir).glob("runs/*/checkpoints/checkpoint-*"))
+        return step(self, *rest)
+
+    before = [signal.signal(signal.SIGUSR2, lambda *_: None), signal.signal(signal.SIGTERM, lambda *_: None)]
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "training_step", signalled)
+            found = run_cell(config)
+    finally:
+        signal.signal(signal.SIGUSR2, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert saved == ["checkpoint-7"]
+    assert found is not None and found.train["steps"] == 24
+
+
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from delta_lora.suite import devices
 

@@ -15,16 +15,16 @@ from delta_lora.suite.records import read_runs
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray", "submitit_local"])
 def test_a_sweep_finishes_its_other_cells_and_lists_what_failed(
     gpt2_checkpoint: Path, tmp_path: Path, launcher: str
 ) -> None:
-    """One after the other, two at a time, and as submitit's jobs (with its local executor in place of Slurm)."""
+    """One after the other, two at a time, on Ray, and as submitit's jobs (its local executor in place of Slurm)."""
     from conftest import SHORT
 
     model = [f"model.path={gpt2_checkpoint}", "model.hidden_size=32", "logger=none", f"results_dir={tmp_path}"]
     command = [sys.executable, "scripts/train.py", "-m", *SHORT, *model, "method=lora", "method.rank=99,2,98"]
-    command += [f"hydra/launcher={launcher}"] + ["hydra.launcher.n_jobs=2"] * (launcher == "joblib")
+    command += [f"hydra/launcher={launcher}"] + ["hydra.launcher.n_jobs=2"] * (launcher in ("joblib", "ray"))
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stdout + result.stderr
     assert [run.config["method"]["rank"] for run in read_runs(tmp_path)] == [2]
@@ -98,7 +98,7 @@ def test_no_run_fails_because_wandb_does(
 
 
 def test_the_slurm_launcher_requeues_what_is_cut_off() -> None:
-    """Slurm itself is not here; what it would be asked for is."""
+    """What Slurm is asked for; `make test-slurm` asks it (test_clusters.py)."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _OPTIONS = (
 )
 # Variables through which a machine's setup would change the options given here.
 _JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+_TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # Java's own exit code, and that of a Java still starting
 
 
 def java_executable() -> Path:
@@ -73,14 +75,13 @@ class JavaProgram:
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
         self.name = name
+        self._command = [str(java_executable()), *_OPTIONS, *arguments]
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
         environment = {key: value for key, value in os.environ.items() if key not in _JAVA_VARIABLES}
-        self._process = subprocess.Popen(
-            [str(java_executable()), *_OPTIONS, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +98,9 @@ class JavaProgram:
             UserError: the program failed; with the last line that it wrote to standard error.
         """
         output, errors = self._process.communicate(text.encode("utf-8", "replace"))
+        if self._process.returncode in _TERMINATED:  # Slurm's notice of a pre-emption reaches all processes of a job
+            self._process = self._start()
+            output, errors = self._process.communicate(text.encode("utf-8", "replace"))
         if self._process.returncode != 0:
             last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
             raise UserError(

@@ -32,9 +32,13 @@ log = logging.getLogger(__name__)
 
 def one_line(error: BaseException) -> str:
     """An error's text on one line, without Hydra's hint about stack traces."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).partition("/")
-        return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group))}"
+    missing = str(error.missing_cfg_file) if isinstance(error, MissingConfigException) else ""
+    if missing.startswith("hydra/launcher/submitit"):
+        return "hydra/launcher=slurm needs submitit, which is not installed; pip install -e .[slurm]"
+    if isinstance(error, MissingConfigException) and missing and error.options is not None:
+        ours = not missing.startswith("hydra/")
+        group, _, choice = missing.partition("/") if ours else missing.rpartition("/")
+        return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group) if ours else error.options)}"
     lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
     return redacted(" ".join(line for line in lines if line))
 
@@ -77,8 +81,10 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
     def run() -> None:
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
-        except MISAPPLIED as error:
-            if composed or isinstance(error, MISTAKES):
+        except (RuntimeError, *MISAPPLIED) as error:
+            if isinstance(error, RuntimeError) and (known := sweep.queue_error(error)) is not None:
+                raise known from None
+            if composed or isinstance(error, (RunError, *MISTAKES)) or not isinstance(error, MISAPPLIED):
                 raise
             raise misapplied(error) from error
         for caught in errors:

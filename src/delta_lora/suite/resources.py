@@ -74,7 +74,9 @@ class StopSignal(TrainerCallback):
     """The first Ctrl-C, or SIGTERM, ends the training after the step at work, with a checkpoint; a second one at once.
 
     Where a queue's own handler waits for a signal (submitit: SIGUSR2, before Slurm takes the machine away), that
-    signal too first leads to a checkpoint, and then to the handler, which puts the job back into the queue.
+    signal too first leads to a checkpoint, and then to the handler, which puts the job back into the queue. SIGTERM
+    is there Slurm's notice that it will kill the job after a grace time, and put it back itself if it was pre-empted:
+    it leads to a checkpoint, and the training uses the time that is left.
 
     Use it as a context around ``Trainer.train``.
     """
@@ -83,13 +85,13 @@ class StopSignal(TrainerCallback):
         self.received: str | None = None
         self.before: dict[int, Any] = {}
         self.requeue: Callable[[], Any] | None = None
+        self.save = False
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             queue = [n for n in (signal.SIGUSR1, signal.SIGUSR2) if callable(signal.getsignal(n))]
-            own = [signal.SIGINT] if queue else [signal.SIGINT, signal.SIGTERM]  # the queue's handler minds SIGTERM
-            for number in own:
-                self.before[number] = signal.signal(number, self.receive)
+            self.before[signal.SIGINT] = signal.signal(signal.SIGINT, self.receive)
+            self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note if queue else self.receive)
             for number in queue:
                 self.before[number] = signal.signal(number, self.hand_on)
         return self
@@ -104,6 +106,11 @@ class StopSignal(TrainerCallback):
         if ranks.count() == 1:  # torchrun passes Ctrl-C on to processes that the terminal has told already
             self.__exit__()
             log.warning("%s: a checkpoint is being written; once more to stop at once", self.received)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """A checkpoint, and nothing else."""
+        self.save = True
+        log.warning("%s: a checkpoint is being written; the training goes on", signal.Signals(number).name)
 
     def hand_on(self, number: int, frame: FrameType | None) -> None:
         """Note the queue's signal; its handler is called once there is a checkpoint."""
@@ -123,7 +130,7 @@ class StopSignal(TrainerCallback):
         if ranks.count() > 1 and (told := ranks.highest(int(signal.Signals[self.received]) if self.received else 0)):
             self.received = signal.Signals(told).name
             log.warning("%s: a checkpoint is being written", self.received)
-        if self.received or self.requeue:
-            control.should_save = True
+        if self.received or self.requeue or self.save:
+            control.should_save, self.save = True, False
         if self.received:
             control.should_training_stop = True

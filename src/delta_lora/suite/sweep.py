@@ -1,7 +1,9 @@
 """A sweep (``-m``): a failing cell does not stop the others; at the end the failures are listed."""
 
 import json
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
 from delta_lora.suite.records import write_text
 
 
@@ -30,12 +32,31 @@ class SweepCallback(Callback):
             )
             raise SystemExit(code)
         try:
-            if "submitit" not in str(config.hydra.launcher._target_):  # a login node need not have what its jobs need
+            launcher = config.hydra.launcher
+            elsewhere = "submitit" in launcher._target_ or launcher.get("address", "local") != "local"
+            if launcher._target_.endswith("SlurmLauncher") and shutil.which("sbatch") is None:
+                raise UserError(
+                    "hydra/launcher=slurm needs Slurm's commands, and there is no sbatch here; run it on a login node, "
+                    "or take hydra/launcher=joblib"
+                )
+            if not elsewhere:  # a login node need not have what its jobs need
                 check_device(config)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings
         SweepCallback.folder = Path(config.hydra.sweep.dir)
+
+
+def queue_error(error: RuntimeError) -> UserError | RunError | None:
+    """What submitit raises where Slurm does not take a job, or loses one, in one line; None for other errors."""
+    if type(error).__module__ != "submitit.core.utils":  # an extra: not imported where it is not used
+        return None
+    line = str(error).strip().splitlines()[0]
+    if line.startswith("sbatch: "):
+        return UserError(
+            f"Slurm does not take the jobs ({line}); see the settings in configs/hydra/launcher/slurm.yaml"
+        )
+    return RunError(f"{line}; the same command runs only what is missing")
 
 
 def in_sweep() -> bool:
@@ -44,10 +65,15 @@ def in_sweep() -> bool:
 
 
 def note_failure(message: str, mistake: bool) -> None:
-    """Leave a failed job's overrides and error in the sweep's folder."""
+    """Leave this job's overrides and error in the sweep's folder."""
     hydra = HydraConfig.get()
-    failure = {"overrides": " ".join(hydra.overrides.task), "error": message, "mistake": mistake}
-    write_text(Path(hydra.sweep.dir) / f"failed-{hydra.job.num}.json", json.dumps(failure))
+    write_failure(Path(hydra.sweep.dir), hydra.job.num, hydra.overrides.task, message, mistake)
+
+
+def write_failure(folder: Path, number: int, overrides: Sequence[str], message: str, mistake: bool) -> None:
+    """Leave a failed job's overrides and error in the sweep's folder."""
+    failure = {"overrides": " ".join(overrides), "error": message, "mistake": mistake}
+    write_text(folder / f"failed-{number}.json", json.dumps(failure))
 
 
 def failures() -> list[dict[str, Any]]:
