@@ -22,10 +22,10 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 
 GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
 
-.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow test-slurm chaos bench lint clean
+.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, LAUNCHER=joblib|slurm|ray, DEVICE=cpu|cuda, PYTHON=python3"
 
 setup: .venv/.complete ## a .venv with the pinned packages
@@ -80,6 +80,9 @@ test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow
+
+test-clusters: .venv/.complete ## sweeps on joblib, submitit and Ray against one cell after the other
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -m cluster
 
 test-slurm: .venv/.complete ## a one-node Slurm (as root: installs Debian's packages), and what the slurm launcher does there
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -m slurm -rs

@@ -69,6 +69,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_a_sweep_of_two_cells_at_a_time_gives_the_numbers_of_one_after_the_other(
     sweep: Sweep, undisturbed: list[Run], tmp_path: Path, launcher: str
@@ -77,6 +78,7 @@ def test_a_sweep_of_two_cells_at_a_time_gives_the_numbers_of_one_after_the_other
     assert [numbers(run) for run in read_runs(tmp_path)] == [numbers(run) for run in undisturbed]
 
 
+@pytest.mark.cluster
 def test_a_job_that_gets_the_queues_signal_is_requeued_and_ends_with_the_same_numbers(
     sweep: Sweep, undisturbed: list[Run], tmp_path: Path
 ) -> None:
@@ -121,6 +123,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.cluster
 def test_a_running_ray_cluster_gets_variables_folder_and_one_gpu_a_cell_and_no_more_cells_than_jobs(
     tmp_path: Path,
 ) -> None:

@@ -18,6 +18,7 @@ from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
 from delta_lora.suite.latex import escape_latex
 from delta_lora.suite.markdown import escape_markdown
+from delta_lora.suite.records import SCHEMA
 from delta_lora.suite.render import render_table, terminal
 from delta_lora.suite.tables import Table
 
@@ -146,7 +147,8 @@ def test_without_a_finished_run_the_command_that_makes_them_is_named(tmp_path: P
 
 def test_the_script_renders_and_reports_what_it_left_out(xsum_runs: list[str], tmp_path: Path) -> None:
     damaged = sorted((tmp_path / "runs").iterdir())[0] / "run.json"
-    damaged.write_text(damaged.read_text(encoding="utf-8").replace('"schema": 1', '"schema": 0'), encoding="utf-8")
+    record = damaged.read_text(encoding="utf-8")
+    damaged.write_text(record.replace(f'"schema": {SCHEMA}', '"schema": 0'), encoding="utf-8")
     command = [sys.executable, "scripts/render.py", "table3", *xsum_runs[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
