@@ -138,7 +138,7 @@ def task_class(config: DictConfig) -> type[Task]:
     try:
         module, _, name = str(config._target_).rpartition(".")
         found = getattr(import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"task._target_={config._target_} is no class ({' '.join(str(error).split())})") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UserError(f"task._target_={config._target_} is no task; give a class in delta_lora/tasks/")

@@ -23,6 +23,7 @@ from delta_lora.suite.tables import is_finite, missing_facts
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
 RESAMPLES = 1000
+LARGEST = 1e30  # that a norm or a rank can be
 
 
 @dataclass
@@ -159,8 +160,8 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
         if name is None:
             raise ValueError(f"{module} is no block's q_proj or v_proj")
         values, spectrum = {key: found[key] for key in NUMBERS}, list(found["singular_values"])
-        if not all(is_finite(value) for value in (*values.values(), *spectrum)):
-            raise ValueError(f"{module} has something that is no finite number")
+        if not all(is_finite(value) and abs(value) < LARGEST for value in (*values.values(), *spectrum)):
+            raise ValueError(f"{module} has something that is no number, or none that a norm can be")
         if abs(values["cosine"]) > 1.0001 or min([values[key] for key in NUMBERS[1:]] + spectrum) < 0:
             raise ValueError(f"{module} has a cosine beyond 1, or a norm, rank or singular value below 0")
         method = cell.config.method

@@ -64,7 +64,7 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
                     f"{column.type} with {column.null_count} empty rows"
                 )
         return table.replace_schema_metadata(None).to_pandas()  # what pandas has noted of itself is not needed
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as parquet ({' '.join(str(error).split())})") from error
 
 
