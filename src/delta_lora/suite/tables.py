@@ -214,7 +214,7 @@ def is_finite(value: Any) -> TypeGuard[float]:
 
 
 def is_score(value: Any) -> bool:
-    """A number that a metric of the tables can give: −100 to 100, which TER of at most 64 tokens does not leave either."""
+    """A number that a metric of the tables can give: −100 to 100, also for TER of at most 64 tokens."""
     return is_finite(value) and abs(value) <= 100
 
 
