@@ -159,6 +159,8 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     config = short("method=delta-lora", "task.train.save_steps=1000")
     whole = run_cell(elsewhere(config, tmp_path / "whole"))
+    assert whole is not None
+    (Path(config.results_dir) / "runs" / whole.key / "checkpoints" / "checkpoint-of-mine").mkdir(parents=True)
     step = Trainer.training_step
 
     def signalled(self: Trainer, *rest: Any) -> Any:

@@ -37,7 +37,8 @@ class Seal(TrainerCallback):
 
 def last_intact_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint whose seal holds; newer ones that were cut off or damaged are reported and set aside."""
-    checkpoints = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*") if path.is_dir()}
+    found = (path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.split("-")[1].isdecimal())
+    checkpoints = {int(path.name.split("-")[1]): path for path in found}
     for step in sorted(checkpoints, reverse=True):
         path = checkpoints[step]
         try:
