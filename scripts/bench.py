@@ -229,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in names:
         measured = measure(name, options)
         kept = [row for row in kept if row["model"] != name] + measured
+        kept.sort(key=lambda row: list(MODELS).index(row["model"]))  # a model measured again keeps its place
         record = {"environment": environment(options), "rows": kept}
         path.write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(record))
