@@ -18,7 +18,7 @@ from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell
 from delta_lora.suite.records import read_run
 
-KILLS = int(os.environ.get("KILLS", "20"))  # per method; make chaos: more, from other seeds
+KILLS = int(os.environ.get("KILLS", "20"))  # per method; make chaos: more, from another seed
 SEED = int(os.environ.get("SEED", "0"))
 SHORTER = ["task.max_train_examples=48", "task.train.save_steps=3", "task.delta_lora.start_steps=2"]
 DAMAGES = 5  # of each kind
@@ -26,6 +26,7 @@ DAMAGES = 5  # of each kind
 Short = Callable[..., DictConfig]
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_is_killed_at_any_moment_ends_as_the_undisturbed_one(
     short: Short, tmp_path: Path, method: str
@@ -33,6 +34,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_the_undisturbed_one(
     survive(Killer(short(f"method={method}", *SHORTER), tmp_path, seed=SEED + METHODS.index(method)))
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("method", ["full", "delta-lora"])
 def test_a_killed_run_finds_the_best_epoch_of_the_undisturbed_one(
     short_glue: Short, tmp_path: Path, method: str
