@@ -46,8 +46,8 @@ class RayLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run all cells, ``n_jobs`` at a time, and return Hydra's record of each, in their order.
 
-        A cell whose worker died (``max_retries`` times more) is noted as failed; the others go on. Ctrl-C reaches the
-        cells at work, which write a checkpoint.
+        A cell whose worker died is started again; after ``max_retries`` more deaths it is noted as failed, and the
+        others go on. Ctrl-C reaches the cells at work, which write a checkpoint.
 
         Raises:
             UserError: Ray is not installed or not there, or a setting is out of its range.
@@ -94,10 +94,11 @@ class RayLauncher(Launcher):
 
     def check(self) -> None:
         """The settings, each in its range."""
-        if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or self.n_jobs < 1:
-            raise UserError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, got {self.n_jobs}")
-        for name, value in (("cpus_per_cell", self.cpus), ("gpus_per_cell", self.gpus)):
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
+        for name, count, least in (("n_jobs", self.n_jobs, 1), ("max_retries", self.max_retries, 0)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise UserError(f"hydra.launcher.{name} must be a whole number ≥ {least}, got {count}")
+        for name, value in (("cpus_per_cell", self.cpus), ("gpus_per_cell", 0 if self.gpus is None else self.gpus)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise UserError(f"hydra.launcher.{name} must be a number ≥ 0, got {value}")
 
     def connect(self) -> None:
