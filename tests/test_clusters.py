@@ -101,16 +101,20 @@ import json, os, sys, time
 from pathlib import Path
 from delta_lora.suite.cli import hydra_main
 
+def wait(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
 def main(config):
     folder = Path(config.results_dir)  # a relative one
     (folder / f"started-{config.seed}").touch()
-    end = time.monotonic() + 100
-    while len(list(folder.glob("started-*"))) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
-    running = len(list(folder.glob("started-*"))) - len(list(folder.glob("ended-*")))
+    count = lambda: len(list(folder.glob("started-*"))) - len(list(folder.glob("ended-*")))
+    wait(lambda: len(list(folder.glob("started-*"))) > 1, 100)
+    wait(lambda: count() > 2, 5)  # time for a third, which must not come
+    running = count()
     seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "DELTA_LORA_X", "WANDB_MODE", "HF_TOKEN")}
     (folder / f"seen-{config.seed}.json").write_text(json.dumps({**seen, "running": running}))
-    time.sleep(0.5)
     (folder / f"ended-{config.seed}").touch()
 
 sys.exit(hydra_main(main))
