@@ -37,6 +37,18 @@ def test_runs_of_one_table_share_a_group(composed: Callable[..., DictConfig], ov
     assert group_of(composed(*overrides)) == group
 
 
+def test_a_disabled_wandb_is_not_asked(
+    short: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from delta_lora.suite.config import build_cell
+    from delta_lora.suite.tracking import Tracker
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    tracker = Tracker(build_cell(short("logger=wandb")))
+    tracker.finish({"BLEU": 1.0})
+    assert tracker.run is None and not caplog.records
+
+
 @pytest.mark.parametrize("name", ["init_timeout", "finish_timeout"])
 def test_a_wait_without_an_end_is_refused(short: Callable[..., DictConfig], name: str) -> None:
     with pytest.raises(UserError, match=f"logger.{name} must be a number of seconds > 0, got 0"):

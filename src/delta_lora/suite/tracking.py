@@ -38,15 +38,17 @@ class Tracker(TrainerCallback):
         if config.logger.name == "none" or not ranks.is_main():
             return
         with self.forgiving("start"):
+            mode = config.logger.mode
+            if mode == "auto":
+                mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+            if mode == "disabled":
+                return
             os.environ.setdefault("WANDB_SILENT", "true")
             # W&B's reports on itself go to servers of their own; without internet they hold up the end of the process.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             logging.raiseExceptions = False  # W&B's own log on a full disk: a traceback for every line of it
             import wandb
 
-            mode = config.logger.mode
-            if mode == "auto":
-                mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
             self.run = wandb.init(
                 project=config.logger.project,
                 group=group_of(config),
