@@ -13,6 +13,7 @@ import pytest
 from kills import Killer, outcome
 from omegaconf import DictConfig
 from test_cell import METHODS, Interrupted, interrupted
+from test_resources import elsewhere
 
 from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell
@@ -72,12 +73,6 @@ def cells(short: Short, short_glue: Short, quick_scores: None) -> dict[str, Dict
     """A run that decodes, and one that scores every epoch."""
     glue = short_glue("rte", "delta-lora", "task.train.epochs=3", "task.save_start=true", *SHORTER[:2])
     return {"e2e": short("method=delta-lora", *SHORTER), "glue": glue}
-
-
-def elsewhere(config: DictConfig, folder: Path) -> DictConfig:
-    copy = config.copy()
-    copy.results_dir = str(folder)
-    return copy
 
 
 @pytest.mark.parametrize(
