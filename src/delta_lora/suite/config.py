@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -219,7 +219,7 @@ def check_train(config: DictConfig) -> None:
             raise UserError(f"task.decode.length_penalty must be a number, got {decode.length_penalty}")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """A finite int or float (not a bool)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 

@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from delta_lora.errors import UserError
 from delta_lora.suite.claims import overall
 from delta_lora.suite.compare import Verdict
+from delta_lora.suite.config import is_number
 from delta_lora.suite.frames import numbers
 from delta_lora.suite.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records import Run, read_runs
-from delta_lora.suite.tables import is_finite, missing_facts
+from delta_lora.suite.tables import missing_facts
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
@@ -160,7 +161,7 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
         if name is None:
             raise ValueError(f"{module} is no block's q_proj or v_proj")
         values, spectrum = {key: found[key] for key in NUMBERS}, list(found["singular_values"])
-        if not all(is_finite(value) and abs(value) < LARGEST for value in (*values.values(), *spectrum)):
+        if not all(is_number(value) and abs(value) < LARGEST for value in (*values.values(), *spectrum)):
             raise ValueError(f"{module} has something that is no number, or none that a norm can be")
         if abs(values["cosine"]) > 1.0001 or min([values[key] for key in NUMBERS[1:]] + spectrum) < 0:
             raise ValueError(f"{module} has a cosine beyond 1, or a norm, rank or singular value below 0")

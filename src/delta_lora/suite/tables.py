@@ -1,16 +1,16 @@
 """From run records to a table, each cell ours beside the paper's."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 
 from delta_lora import paper
 from delta_lora.errors import UserError
+from delta_lora.suite.config import is_number
 from delta_lora.suite.grid import Grid, GridCell
 from delta_lora.suite.records import Run
 from delta_lora.suite.table_spec import TableSpec, table_spec
@@ -203,19 +203,14 @@ def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
 def missing_facts(run: Run) -> list[str]:
     """What the line on where numbers come from needs of a run, and its record has not."""
     seconds, environment = run.train.get("wall_seconds"), run.environment
-    lacking = [] if is_finite(seconds) and 0 <= seconds < LONGEST else ["wall_seconds"]
+    lacking = [] if is_number(seconds) and 0 <= seconds < LONGEST else ["wall_seconds"]
     kinds: dict[str, Any] = {"device": str, "versions": dict, "git_commit": str | None}
     return lacking + [name for name, kind in kinds.items() if not isinstance(environment.get(name), kind)]
 
 
-def is_finite(value: Any) -> TypeGuard[float]:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
-
-
 def is_score(value: Any) -> bool:
     """A number that a metric of the tables can give: −100 to 100, also for TER of at most 64 tokens."""
-    return is_finite(value) and abs(value) <= 100
+    return is_number(value) and abs(value) <= 100
 
 
 def is_count(value: Any) -> bool:
