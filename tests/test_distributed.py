@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from conftest import ROOT, SHORT
 from distributed_runs import perform
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 from transformers import (
     AutoTokenizer,
     BartConfig,
@@ -23,6 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from delta_lora.suite import ranks
 from delta_lora.suite.config import build_cell
 from delta_lora.suite.records import Run, read_jsonl, read_runs
 from delta_lora.suite.training import SuiteTrainer
@@ -223,6 +227,20 @@ def test_memory_that_runs_out_in_one_process_ends_both_with_one_line(runs: Runs)
     (line,) = told(runs.two)
     assert "4 examples at once are too many for the memory; under torchrun" in line
     assert "give task.train.micro_batch_size=2, or less" in line
+
+
+def test_no_wrapper_outlives_the_processes_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last owner of a gloo group destroys it, and a DistributedDataParallel does so while it holds the GIL."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    wrapped = DistributedDataParallel(torch.nn.Linear(2, 2))
+    wrapped.cycle = wrapped  # as a trainer's callbacks and hooks make them
+    alive = weakref.ref(wrapped)
+    del wrapped
+    assert alive() is not None
+    destroy, left = distributed.destroy_process_group, []
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: left.append(alive()) or destroy())
+    ranks.stop()
+    assert left == [None] and not distributed.is_initialized()
 
 
 def test_a_batch_that_the_processes_cannot_share_is_one_line(tmp_path: Path, gpt2_checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 In a process that was started alone every function answers at once: it is rank 0 of 1.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -51,8 +52,13 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Part from the other processes, at the end of a run that went well."""
+    """Part from the other processes, at the end of a run that went well.
+
+    A DistributedDataParallel that outlives the group destroys it in the end, holding the GIL that gloo's thread may
+    then wait for, to this process's last day (pytorch/pytorch#56297): what nobody refers to any more goes first.
+    """
     if distributed.is_initialized():
+        gc.collect()
         wait()
         distributed.destroy_process_group()
 
