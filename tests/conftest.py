@@ -153,3 +153,31 @@ def short_glue(
         "task.train.epochs=2", "task.train.save_steps=6", "task.train.logging_steps=4",
         "task.delta_lora.start_steps=3", "task.train.max_length=256", *extra,
     )  # fmt: skip
+
+
+def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the cell until it dies, without a word, after ``step`` optimizer steps."""
+    from transformers import TrainerCallback
+
+    from delta_lora.suite import cell as suite_cell
+    from delta_lora.suite.config import build_cell
+    from delta_lora.suite.records import run_folder
+
+    class Died(Exception):
+        pass
+
+    class DieAt(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                raise Died
+
+    original = suite_cell.train
+
+    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **more: Any) -> Any:
+        return original(cell, model, tokenizer, examples, [*callbacks, DieAt()], *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_cell, "train", dying)
+        with pytest.raises(Died):
+            suite_cell.run_cell(config)
+    assert not (run_folder(Path(config.results_dir), build_cell(config).key) / "run.json").exists()

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from conftest import interrupted
 from omegaconf import DictConfig
-from transformers import TrainerCallback
 
-from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell
-from delta_lora.suite.records import Run, read_jsonl, run_folder
+from delta_lora.suite.records import Run, read_jsonl
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 
@@ -51,33 +49,6 @@ def test_every_method_goes_from_configuration_to_record(
     again = run_cell(config)
     assert again.train == run.train
     assert "already finished" in capsys.readouterr().out
-
-
-class Interrupted(Exception):
-    pass
-
-
-class InterruptAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise Interrupted
-
-
-def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the cell until it dies after ``step`` optimizer steps."""
-    original = suite_cell.train
-
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **more: Any) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(step)], *rest, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(suite_cell, "train", dying)
-        with pytest.raises(Interrupted):
-            run_cell(config)
-    assert not (run_folder(Path(config.results_dir), "x").parent / "run.json").exists()
 
 
 def same(one: Run, other: Run) -> None:

@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import interrupted
 from omegaconf import DictConfig
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     RobertaForMaskedLM,
-    TrainerCallback,
 )
 
-from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell
 from delta_lora.suite.config import build_cell
 from delta_lora.tiny import data, glue, models, pretrain, roberta
@@ -145,19 +144,6 @@ def test_masked_batches_choose_15_percent_and_mask_80_percent_of_them(pretrained
     assert abs(kept / chosen - 0.1) < 0.03
 
 
-class Interrupted(Exception):
-    pass
-
-
-class InterruptAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise Interrupted
-
-
 @pytest.mark.parametrize(("task", "method"), [("cola", "lora"), ("stsb", "delta-lora"), ("cola", "full")])
 def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
     task: str, method: str, short_glue: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -166,15 +152,7 @@ def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
     whole = run_cell(config)
     resumed = config.copy()
     resumed.results_dir = str(tmp_path / "resumed")
-    original = suite_cell.train
-
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **options: Any) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, InterruptAt(14)], *rest, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(suite_cell, "train", dying)
-        with pytest.raises(Interrupted):
-            run_cell(resumed)
+    interrupted(resumed, 14, monkeypatch)
     run = run_cell(resumed)
     assert run.metrics == whole.metrics and set(run.metrics) == {"pearson" if task == "stsb" else "matthews"}
     assert run.predictions() == whole.predictions()
