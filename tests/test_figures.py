@@ -1,17 +1,21 @@
 """Figure 3 and the curves: from the records alone, as they say; the same records give the same files."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from table_records import COUNTS, grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.suite.figure3 import Figure3, check_similarity
+from delta_lora.suite.figures import draw_curves, draw_similarity, draw_spectra, image
 from delta_lora.suite.frames import read_csv
 from delta_lora.suite.grid import GridCell
+from delta_lora.suite.notebook import spec
 from delta_lora.suite.records import run_folder, write_text
 from delta_lora.suite.render import find_table, write_table
 from delta_lora.suite.render_figure3 import render_figure3
@@ -160,3 +164,19 @@ def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str
     assert last in line and best in line
     assert ("+0.49" if table == "table7" else "+0.91") in line  # by hand, from the paper's BLEU column
     assert "±" in page.split("## Shape")[0]
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_nothing_is_drawn_beyond_the_picture(comparable: bool) -> None:
+    """As the committed figures have it: legends, titles and labels of the axes too."""
+    files = {
+        name: read_csv((ROOT / f"results/tiny/{name}.csv").read_text()) for name in ("table7", "table8", "figure3")
+    }
+    curves = {number: draw_curves(files[f"table{number}"], spec(number), comparable) for number in (7, 8)}
+    drawings = [*curves.values(), draw_similarity(files["figure3"]), draw_spectra(files["figure3"])]
+    for figure, suffix in product(drawings, ("png", "svg")):
+        image(figure, suffix)
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, suffix
+    labels = {number: figure.axes[0].get_xlabel() for number, figure in curves.items()}
+    assert labels == {7: "λ", 8: "K: ours (the paper’s below)"}

@@ -99,7 +99,7 @@ def draw_curves(frame: pd.DataFrame, spec: TableSpec, comparable: bool) -> Figur
             ticks = [tick(mine, printed) for mine, printed in settings(frame, swept)]
             every = 2 if len(ticks) > 7 and two_lines(frame, swept) else 1  # more would overlap
             axes.set_xticks(places[::every], ticks[::every], fontsize=7)
-            axes.set_xlabel(f"{HEADS[swept]}: ours{' (the paper’s below)' if two_lines(frame, swept) else ''}")
+            axes.set_xlabel(f"{HEADS[swept]}{': ours (the paper’s below)' if two_lines(frame, swept) else ''}")
             axes.set_ylabel(f"{column}, {UNITS.get(column, '')}".rstrip(", "))
             if not comparable:
                 right.grid(False)
@@ -109,7 +109,8 @@ def draw_curves(frame: pd.DataFrame, spec: TableSpec, comparable: bool) -> Figur
             axes.axis("off")
         note = "" if comparable else ("\nOther models and data than the paper's:\nour axis is left, the paper's right")
         legend = grid.flat[-1]
-        legend.legend(handles=[ours, paper[0]], loc="upper left", title=f"Table {spec.number}{note}")
+        title = {"title": f"Table {spec.number}{note}", "title_fontsize": 8}
+        legend.legend(handles=[ours, paper[0]], loc="upper left", fontsize=8, **title)
     return figure
 
 
