@@ -155,6 +155,10 @@ def short_glue(
     )  # fmt: skip
 
 
+class Died(Exception):
+    """What ends a run without warning, in this process."""
+
+
 def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the cell until it dies, without a word, after ``step`` optimizer steps."""
     from transformers import TrainerCallback
@@ -162,9 +166,6 @@ def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) 
     from delta_lora.suite import cell as suite_cell
     from delta_lora.suite.config import build_cell
     from delta_lora.suite.records import run_folder
-
-    class Died(Exception):
-        pass
 
     class DieAt(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

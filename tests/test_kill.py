@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Died, interrupted
 from kills import Killer, outcome
 from omegaconf import DictConfig
-from test_cell import METHODS, Interrupted, interrupted
+from test_cell import METHODS
 from test_resources import elsewhere
 
 from delta_lora.suite import cell as suite_cell
@@ -94,7 +95,7 @@ def test_a_damaged_file_of_an_unfinished_run_is_never_used(
     else:
         with monkeypatch.context() as patch:
             patch.setattr(suite_cell, phase, die)
-            with pytest.raises(Interrupted):
+            with pytest.raises(Died):
                 run_cell(cut)
     for number in range(DAMAGES):
         chance = random.Random(f"{SEED} {task} {phase} {number}")
@@ -111,7 +112,7 @@ def test_a_damaged_file_of_an_unfinished_run_is_never_used(
 
 
 def die(*_: Any, **__: Any) -> Any:
-    raise Interrupted
+    raise Died
 
 
 @pytest.mark.parametrize("task", ["e2e", "glue"])

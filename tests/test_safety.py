@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import interrupted
 from omegaconf import DictConfig
-from test_cell import interrupted
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import read_tensors
