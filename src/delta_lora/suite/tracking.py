@@ -99,9 +99,12 @@ class Tracker(TrainerCallback):
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Put metrics and parameter counts into the run's summary and close it."""
-        self.call("find its folder", self.check_disk)
+        started = self.run
         self.call("write the summary", lambda run: run.summary.update(dict(summary)))
         self.call("finish", lambda run: run.finish())
+        if started is not None:  # only now has W&B, a process of its own, written all that it will
+            with self.forgiving("find its folder"):
+                self.check_disk(started)
 
     def check_disk(self, run: Any) -> None:
         """Say that W&B's folder takes no more, which W&B itself keeps in a log there."""
