@@ -155,6 +155,13 @@ def short_glue(
     )  # fmt: skip
 
 
+def elsewhere(config: DictConfig, folder: Path) -> DictConfig:
+    """The same run, with its records in another folder."""
+    copy = config.copy()
+    copy.results_dir = str(folder)
+    return copy
+
+
 class Died(Exception):
     """What ends a run without warning, in this process."""
 

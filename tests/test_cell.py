@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import interrupted
+from conftest import elsewhere, interrupted
 from omegaconf import DictConfig
 
 from delta_lora.suite.cell import run_cell
@@ -65,8 +65,7 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(
 ) -> None:
     config = short(f"method={method}", "task.train.save_steps=4")
     whole = run_cell(config)
-    resumed = config.copy()
-    resumed.results_dir = str(tmp_path / "resumed")
+    resumed = elsewhere(config, tmp_path / "resumed")
     interrupted(resumed, 7, monkeypatch)  # in the first epoch, past K
     interrupted(resumed, 14, monkeypatch)  # in the second
     same(whole, run_cell(resumed))

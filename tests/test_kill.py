@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Died, interrupted
+from conftest import Died, elsewhere, interrupted
 from kills import Killer, outcome
 from omegaconf import DictConfig
 from test_cell import METHODS
-from test_resources import elsewhere
 
 from delta_lora.suite import cell as suite_cell
 from delta_lora.suite.cell import run_cell

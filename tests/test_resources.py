@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import elsewhere
 from omegaconf import DictConfig
 from transformers import Trainer
 
@@ -30,13 +31,6 @@ from delta_lora.suite.resources import smaller
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 Short = Callable[..., DictConfig]
-
-
-def elsewhere(config: DictConfig, folder: Path) -> DictConfig:
-    """The same run, with its records in another folder."""
-    copy = config.copy()
-    copy.results_dir = str(folder)
-    return copy
 
 
 def losses(run: Any) -> list[float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import interrupted
+from conftest import elsewhere, interrupted
 from omegaconf import DictConfig
 from transformers import (
     AutoModelForMaskedLM,
@@ -150,8 +150,7 @@ def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
 ) -> None:
     config = short_glue(task, method)
     whole = run_cell(config)
-    resumed = config.copy()
-    resumed.results_dir = str(tmp_path / "resumed")
+    resumed = elsewhere(config, tmp_path / "resumed")
     interrupted(resumed, 14, monkeypatch)
     run = run_cell(resumed)
     assert run.metrics == whole.metrics and set(run.metrics) == {"pearson" if task == "stsb" else "matthews"}

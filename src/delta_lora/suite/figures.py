@@ -109,8 +109,10 @@ def draw_curves(frame: pd.DataFrame, spec: TableSpec, comparable: bool) -> Figur
             axes.axis("off")
         note = "" if comparable else ("\nOther models and data than the paper's:\nour axis is left, the paper's right")
         legend = grid.flat[-1]
-        title = {"title": f"Table {spec.number}{note}", "title_fontsize": 8}
-        legend.legend(handles=[ours, paper[0]], loc="upper left", fontsize=8, **title)
+        legend.legend(
+            handles=[ours, paper[0]], loc="upper left", fontsize=8,
+            title=f"Table {spec.number}{note}", title_fontsize=8,
+        )  # fmt: skip
     return figure
 
 
