@@ -35,8 +35,8 @@ from torch import Tensor
 
 from delta_lora.methods.base import Method, Schedule
 from delta_lora.models.load import PUBLISHED, random_model
-from delta_lora.suite.config import model_spec
-from delta_lora.suite.timing import Session
+from delta_lora.suite.config.cell import model_spec
+from delta_lora.suite.plan.timing import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "lora"

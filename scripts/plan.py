@@ -20,7 +20,7 @@ from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
 
 if TYPE_CHECKING:
-    from delta_lora.suite.plan import Plan, PlannedCell
+    from delta_lora.suite.plan.plan import Plan, PlannedCell
 
 TABLES = [*(f"table{number}" for number in range(1, 9)), "figure3"]
 
@@ -61,7 +61,7 @@ def table(name: str, cells: "Sequence[PlannedCell]", device: str) -> Table:
 
 def summary(plan: "Plan", jobs: int) -> list[str]:
     """All tables together, each cell once."""
-    from delta_lora.suite.prefetch import bytes_text
+    from delta_lora.suite.plan.prefetch import bytes_text
 
     cells = plan.cells
     left = [cell for cell in cells if cell.state != "done"]
@@ -109,8 +109,12 @@ def main(arguments: list[str]) -> None:
     names = [word for word in arguments if "=" not in word] or ["all"]
     wanted = dict.fromkeys(name for word in names for name in (TABLES if word == "all" else [word]))
 
-    from delta_lora.suite.cell import quiet_libraries
-    from delta_lora.suite.plan import compose_tables, make_plan, time_missing  # imported late: --help answers at once
+    from delta_lora.suite.plan.plan import (  # imported late: --help answers at once
+        compose_tables,
+        make_plan,
+        time_missing,
+    )
+    from delta_lora.suite.run.recipe import quiet_libraries
 
     quiet_libraries()
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -11,7 +11,7 @@ not downloaded again.
 import sys
 
 from delta_lora.suite.cli import guard, per_table
-from delta_lora.suite.prefetch import bytes_text, downloads
+from delta_lora.suite.plan.prefetch import bytes_text, downloads
 
 
 def main() -> None:

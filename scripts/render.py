@@ -27,7 +27,7 @@ Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was le
 
 def table(overrides: Sequence[str]) -> Rendered:
     """One table, with its shape and its claims."""
-    from delta_lora.suite.render import render_table, terminal  # imported late: --help answers at once
+    from delta_lora.suite.pages.table import render_table, terminal  # imported late: --help answers at once
 
     found, claims, paths = render_table(overrides)
     return [terminal(found, claims)], found.problems, paths
@@ -35,7 +35,7 @@ def table(overrides: Sequence[str]) -> Rendered:
 
 def figure3(overrides: Sequence[str]) -> Rendered:
     """Figure 3."""
-    from delta_lora.suite.render_figure3 import render_figure3, title
+    from delta_lora.suite.pages.figure3 import render_figure3, title
 
     figure, claims, paths = render_figure3(overrides)
     return [title(figure), *(f"{c.claim.says}: {c.verdict}." for c in claims)], figure.problems, paths
@@ -43,7 +43,7 @@ def figure3(overrides: Sequence[str]) -> Rendered:
 
 def claims(overrides: Sequence[str]) -> Rendered:
     """All claims."""
-    from delta_lora.suite.render_claims import render_claims, tally
+    from delta_lora.suite.pages.claims import render_claims, tally
 
     sentences, problems, paths = render_claims(overrides)
     lines = [f"{s.verdict:>14}: {s.says} ({s.place})" for s in sentences]
@@ -52,7 +52,7 @@ def claims(overrides: Sequence[str]) -> Rendered:
 
 def examples(overrides: Sequence[str]) -> Rendered:
     """Outputs side by side."""
-    from delta_lora.suite.examples import render_examples
+    from delta_lora.suite.pages.examples import render_examples
 
     _, problems, paths = render_examples(overrides)
     return [], problems, paths
@@ -60,22 +60,22 @@ def examples(overrides: Sequence[str]) -> Rendered:
 
 def report(overrides: Sequence[str]) -> Rendered:
     """The notebooks as one page."""
-    from delta_lora.suite.report import render_report
+    from delta_lora.suite.pages.report import render_report
 
     return [], [], render_report(overrides)
 
 
 def notebooks(overrides: Sequence[str]) -> Rendered:
     """The notebooks themselves, run in place."""
-    from delta_lora.suite.report import run_in_place
+    from delta_lora.suite.pages.report import run_in_place
 
     return [], [], run_in_place(overrides)
 
 
 def check(overrides: Sequence[str]) -> Rendered:
     """Whether this machine can train the scale's cells; for `make tables`, which would be told once a table."""
-    from delta_lora.suite.config import check_device
-    from delta_lora.suite.grid import compose_grid
+    from delta_lora.suite.config.cell import check_device
+    from delta_lora.suite.config.grid import compose_grid
 
     check_device(compose_grid(["table=table1", "method=lora", *overrides]).config)
     return [], [], []

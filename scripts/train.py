@@ -14,7 +14,7 @@ from delta_lora.suite.cli import hydra_main
 
 def main(config: DictConfig) -> None:
     """One cell."""
-    from delta_lora.suite.cell import run_cell  # imported late: --help and mistakes answer at once
+    from delta_lora.suite.run.recipe import run_cell  # imported late: --help and mistakes answer at once
 
     run_cell(config)
 

@@ -170,9 +170,9 @@ def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) 
     """Run the cell until it dies, without a word, after ``step`` optimizer steps."""
     from transformers import TrainerCallback
 
-    from delta_lora.suite import cell as suite_cell
-    from delta_lora.suite.config import build_cell
-    from delta_lora.suite.records import run_folder
+    from delta_lora.suite.config.cell import build_cell
+    from delta_lora.suite.records.records import run_folder
+    from delta_lora.suite.run import recipe as suite_cell
 
     class DieAt(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

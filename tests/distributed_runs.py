@@ -17,9 +17,10 @@ from omegaconf import OmegaConf
 from transformers import Trainer
 
 from delta_lora.errors import Interrupted
-from delta_lora.suite import decoding, ranks
-from delta_lora.suite.cell import run_cell
 from delta_lora.suite.cli import together
+from delta_lora.suite.machine import ranks
+from delta_lora.suite.run import decoding
+from delta_lora.suite.run.recipe import run_cell
 from delta_lora.tasks.e2e import E2E
 
 TRAINING_STEP = Trainer.training_step

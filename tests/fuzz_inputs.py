@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from delta_lora.suite.grid import GridCell
+from delta_lora.suite.config.grid import GridCell
 
 SECONDS = 20  # that a case may take; where Java scores, which loads its tables for seconds, more
 AREAS = ["configs"] * 8 + ["records"] * 5 + ["data"] * 4 + ["scoring"] * 3

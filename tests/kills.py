@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from delta_lora.suite.records import Run, read_jsonl, read_run, run_folder
+from delta_lora.suite.records.records import Run, read_jsonl, read_run, run_folder
 
 # One process imports everything once, and every run is forked from it; it never trains anything itself.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["kills", "delta_lora.suite.cell", "delta_lora.tasks.e2e", "sacrebleu", "peft"])
+PROCESSES.set_forkserver_preload(["kills", "delta_lora.suite.run.recipe", "delta_lora.tasks.e2e", "sacrebleu", "peft"])
 FILES = ("open", "os.", "shutil.")  # of Python's audit events, those that touch the file system
 
 
@@ -27,7 +27,7 @@ def run_and_die(config: dict[str, Any], fatal: int | None, seen: Any) -> None:
     """Run a cell; the process kills itself right before its ``fatal``-th access to a file of the run, if any."""
     from conftest import score_quickly
 
-    from delta_lora.suite.cell import run_cell
+    from delta_lora.suite.run.recipe import run_cell
 
     gc.freeze()  # what was imported is the same for all, and collecting it would copy it into every process
     results = config["results_dir"]

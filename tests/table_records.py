@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from delta_lora.suite.grid import Grid, GridCell, compose_grid
-from delta_lora.suite.records import Run, run_folder, write_jsonl, write_record
+from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
+from delta_lora.suite.records.records import Run, run_folder, write_jsonl, write_record
 
 COUNTS = {"trainable": 393216, "extra_updatable": 0, "head": 0}
 ENVIRONMENT = {

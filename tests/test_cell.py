@@ -7,8 +7,8 @@ import pytest
 from conftest import elsewhere, interrupted
 from omegaconf import DictConfig
 
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.records import Run, read_jsonl
+from delta_lora.suite.records.records import Run, read_jsonl
+from delta_lora.suite.run.recipe import run_cell
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 
@@ -77,7 +77,7 @@ def test_accumulated_micro_batches_take_as_many_steps(short: Callable[..., DictC
 
 
 def test_the_order_of_the_data_depends_on_seed_and_epoch_alone() -> None:
-    from delta_lora.suite.batches import EpochSampler
+    from delta_lora.suite.run.batches import EpochSampler
 
     lengths = [i % 7 for i in range(50)]
     order = lambda seed, epoch: list(EpochSampler(lengths, 4, seed, lambda: epoch, True))  # noqa: E731

@@ -8,9 +8,11 @@ from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import Resampler
-from delta_lora.suite import compare, render, render_claims
-from delta_lora.suite.claims import overall
-from delta_lora.suite.records import Run
+from delta_lora.suite.pages import claims as render_claims
+from delta_lora.suite.pages import table as render
+from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables import compare
+from delta_lora.suite.tables.claims import overall
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint", "model.kind=causal", "model.name=gpt2-tiny"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from delta_lora.suite.records import Run, read_runs
+from delta_lora.suite.records.records import Run, read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("task.train.epochs=40", "task.train.save_steps=50")  # 480 steps: time to cut a cell off after its checkpoint

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.suite.config import build_cell
+from delta_lora.suite.config.cell import build_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 TYPED = "model=gpt2-medium task=e2e method=delta-lora method.update_ratio=2 method.start_steps=500"

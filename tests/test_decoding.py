@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
-from delta_lora.suite.decoding import GeneratedNoRepeatNGram, decode, generate
+from delta_lora.suite.run.decoding import GeneratedNoRepeatNGram, decode, generate
 
 SETTINGS = {"beam_size": 3, "length_penalty": 0.8, "no_repeat_ngram_size": 4, "max_new_tokens": 12, "batch_size": 2}
 

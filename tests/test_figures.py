@@ -11,14 +11,14 @@ from conftest import ROOT
 from table_records import COUNTS, grid_of, write_run
 
 from delta_lora.errors import UserError
-from delta_lora.suite.figure3 import Figure3, check_similarity
-from delta_lora.suite.figures import draw_curves, draw_similarity, draw_spectra, image
-from delta_lora.suite.frames import read_csv
-from delta_lora.suite.grid import GridCell
-from delta_lora.suite.notebook import spec
-from delta_lora.suite.records import run_folder, write_text
-from delta_lora.suite.render import find_table, write_table
-from delta_lora.suite.render_figure3 import render_figure3
+from delta_lora.suite.config.grid import GridCell
+from delta_lora.suite.pages.figure3 import render_figure3
+from delta_lora.suite.pages.notebook import spec
+from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
+from delta_lora.suite.pages.table import find_table, write_table
+from delta_lora.suite.records.records import run_folder, write_text
+from delta_lora.suite.tables.figure3 import Figure3, check_similarity
+from delta_lora.suite.tables.frames import read_csv
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint"]

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from delta_lora.suite.cell import run_cell
+from delta_lora.suite.run.recipe import run_cell
 
 SHORT = [
     "scale=paper",

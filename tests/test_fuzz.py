@@ -38,19 +38,19 @@ from omegaconf import DictConfig, OmegaConf
 from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
-from delta_lora.suite.claims import check_claims
 from delta_lora.suite.cli import CONFIGS, MISTAKES, composing, one_line
-from delta_lora.suite.compare import PairedBootstrap, resampler_of
-from delta_lora.suite.config import Cell, build_cell, task_class
-from delta_lora.suite.examples import task_examples
-from delta_lora.suite.figure3 import build_figure3
-from delta_lora.suite.frames import read_csv
-from delta_lora.suite.grid import Grid
-from delta_lora.suite.records import read_runs, write_record
-from delta_lora.suite.render import csv, markdown
-from delta_lora.suite.render_figure3 import rank_texts
-from delta_lora.suite.settings import walk
-from delta_lora.suite.tables import build_table, is_score
+from delta_lora.suite.config.cell import Cell, build_cell, task_class
+from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.config.settings import walk
+from delta_lora.suite.pages.examples import task_examples
+from delta_lora.suite.pages.figure3 import rank_texts
+from delta_lora.suite.pages.table import csv, markdown
+from delta_lora.suite.records.records import read_runs, write_record
+from delta_lora.suite.tables.build import build_table, is_score
+from delta_lora.suite.tables.claims import check_claims
+from delta_lora.suite.tables.compare import PairedBootstrap, resampler_of
+from delta_lora.suite.tables.figure3 import build_figure3
+from delta_lora.suite.tables.frames import read_csv
 
 pytestmark = pytest.mark.timeout(600, method="thread")  # SIGALRM is for the single case
 

@@ -15,9 +15,9 @@ from kills import Killer, outcome
 from omegaconf import DictConfig
 from test_cell import METHODS
 
-from delta_lora.suite import cell as suite_cell
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.records import read_run
+from delta_lora.suite.records.records import read_run
+from delta_lora.suite.run import recipe as suite_cell
+from delta_lora.suite.run.recipe import run_cell
 
 KILLS = int(os.environ.get("KILLS", "20"))  # per method; make chaos: more, from another seed
 SEED = int(os.environ.get("SEED", "0"))

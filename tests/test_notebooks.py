@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from delta_lora.suite import report
-from delta_lora.suite.notebook import ROOT
+from delta_lora.suite.pages import report
+from delta_lora.suite.pages.notebook import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST = 200_000  # bytes: a repository's web page shows it, and a diff stays small

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from delta_lora.suite.cell import run_cell
 from delta_lora.suite.cli import guard
-from delta_lora.suite.config import build_cell
-from delta_lora.suite.plan import Plan, compose_tables, make_plan, parameters, time_missing
-from delta_lora.suite.sample import draw_sample
-from delta_lora.suite.training import SuiteTrainer
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.plan.plan import Plan, compose_tables, make_plan, parameters, time_missing
+from delta_lora.suite.plan.sample import draw_sample
+from delta_lora.suite.run.recipe import run_cell
+from delta_lora.suite.run.training import SuiteTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from delta_lora.suite.records import read_run, read_runs, run_folder, write_jsonl, write_record, write_text
+from delta_lora.suite.records.records import read_run, read_runs, run_folder, write_jsonl, write_record, write_text
 
 RECORD: dict[str, Any] = {
     "config": {"seed": 1},

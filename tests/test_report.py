@@ -9,9 +9,9 @@ import pytest
 from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
-from delta_lora.suite import notebook, report
-from delta_lora.suite.examples import render_examples
-from delta_lora.suite.render import find_table, write_table
+from delta_lora.suite.pages import notebook, report
+from delta_lora.suite.pages.examples import render_examples
+from delta_lora.suite.pages.table import find_table, write_table
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 WEBNLG = [f"{metric}-{part}" for metric in ("BLEU", "METEOR", "TER") for part in "SUA"]

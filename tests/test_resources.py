@@ -21,13 +21,13 @@ from transformers import Trainer
 
 from delta_lora.errors import Interrupted, RunError, UserError
 from delta_lora.methods.adalora import AdaLoraCallback
-from delta_lora.suite import cell as suite_cell
-from delta_lora.suite import training
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.lock import Busy, held
-from delta_lora.suite.phases import finish_phase, finished_phase
-from delta_lora.suite.records import read_jsonl
-from delta_lora.suite.resources import smaller
+from delta_lora.suite.machine.lock import Busy, held
+from delta_lora.suite.machine.resources import smaller
+from delta_lora.suite.records.phases import finish_phase, finished_phase
+from delta_lora.suite.records.records import read_jsonl
+from delta_lora.suite.run import recipe as suite_cell
+from delta_lora.suite.run import training
+from delta_lora.suite.run.recipe import run_cell
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 Short = Callable[..., DictConfig]
@@ -216,7 +216,7 @@ def test_a_phase_whose_files_were_damaged_is_done_again(tmp_path: Path, caplog: 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from delta_lora.suite.lock import held
+from delta_lora.suite.machine.lock import held
 with held(Path(sys.argv[1]), "cell", wait=True):
     print("held", flush=True)
     time.sleep(60)
@@ -329,7 +329,7 @@ def test_slurms_notice_of_a_pre_emption_leads_to_a_checkpoint_and_the_training_g
 
 
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from delta_lora.suite import devices
+    from delta_lora.suite.machine import devices
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
@@ -351,7 +351,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through CUDA's own count the choice would come too late: a started CUDA does not look at the variable again."""
-    from delta_lora.suite.config import check_device
+    from delta_lora.suite.config.cell import check_device
 
     asked: list[str | None] = []
     variable = "PYTORCH_NVML_BASED_CUDA_CHECK"
@@ -362,7 +362,7 @@ def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: p
 
 def test_an_example_longer_than_the_model_is_told_before_training(short: Short) -> None:
     from delta_lora.models.load import load_model
-    from delta_lora.suite.cell import check_lengths
+    from delta_lora.suite.run.recipe import check_lengths
 
     config = short()
     model = load_model(config.model, Path("unused"), config.task.train.dropouts)

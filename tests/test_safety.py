@@ -17,15 +17,14 @@ from conftest import interrupted
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
+from delta_lora.files import HubFiles, download, from_hub, sha256_of
 from delta_lora.methods.base import read_tensors
 from delta_lora.models.load import FILES, check_safetensors, load_model, load_tokenizer
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.checkpoints import SEAL
 from delta_lora.suite.cli import guard
-from delta_lora.suite.config import build_cell
-from delta_lora.suite.records import run_folder
-from delta_lora.tasks.base import sha256_of
-from delta_lora.tasks.files import HubFiles, download, from_hub
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.records.checkpoints import SEAL
+from delta_lora.suite.records.records import run_folder
+from delta_lora.suite.run.recipe import run_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRETS = {"HF_TOKEN": "hf_ThisIsATokenOfTheHub12345", "WANDB_API_KEY": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c"}

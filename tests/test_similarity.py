@@ -10,7 +10,7 @@ from test_start import METHODS, RANKED, STEPS
 from delta_lora.methods.base import Method, PeftMethod
 from delta_lora.methods.finetune import FineTune
 from delta_lora.methods.lora import Lora
-from delta_lora.suite.similarity import compare, measure
+from delta_lora.suite.run.similarity import compare, measure
 
 
 def dora() -> Method:

@@ -19,8 +19,8 @@ from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.dylora import DyLora
 from delta_lora.methods.finetune import FineTune
 from delta_lora.methods.lora import Lora
-from delta_lora.suite.config import build_cell
-from delta_lora.suite.start import START, start_key
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.config.init_from import START, start_key
 
 STEPS = 8
 RANKED = {"learning_rate": 1e-2, "rank": 4, "alpha": 8.0}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.records import read_runs
+from delta_lora.suite.records.records import read_runs
+from delta_lora.suite.run.recipe import run_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,10 +9,10 @@ from table_records import COUNTS, grid_of, write_run, write_runs
 
 from delta_lora import paper
 from delta_lora.errors import UserError
-from delta_lora.suite.grid import GridCell
-from delta_lora.suite.layout import entries, headers, score_text, warning
-from delta_lora.suite.records import read_runs
-from delta_lora.suite.tables import Number, Row, Table, build_table
+from delta_lora.suite.config.grid import GridCell
+from delta_lora.suite.pages.layout import entries, headers, score_text, warning
+from delta_lora.suite.records.records import read_runs
+from delta_lora.suite.tables.build import Number, Row, Table, build_table
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 

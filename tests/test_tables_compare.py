@@ -10,8 +10,8 @@ import pytest
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import GlueResampler, Resampler
-from delta_lora.suite.compare import Gain, PairedBootstrap, resampler_of
-from delta_lora.suite.records import Run, run_folder, write_jsonl, write_record
+from delta_lora.suite.records.records import Run, run_folder, write_jsonl, write_record
+from delta_lora.suite.tables.compare import Gain, PairedBootstrap, resampler_of
 
 ITEMS = 1500
 

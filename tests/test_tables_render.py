@@ -16,11 +16,11 @@ from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
-from delta_lora.suite.latex import escape_latex
-from delta_lora.suite.markdown import escape_markdown
-from delta_lora.suite.records import SCHEMA
-from delta_lora.suite.render import render_table, terminal
-from delta_lora.suite.tables import Table
+from delta_lora.suite.pages.latex import escape_latex
+from delta_lora.suite.pages.markdown import escape_markdown
+from delta_lora.suite.pages.table import render_table, terminal
+from delta_lora.suite.records.records import SCHEMA
+from delta_lora.suite.tables.build import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]

@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
 from delta_lora.errors import UserError
-from delta_lora.suite.config import build_cell
+from delta_lora.files import download
+from delta_lora.suite.config.cell import build_cell
 from delta_lora.tasks.e2e import E2E, linearize, read_rows
-from delta_lora.tasks.files import download
 from delta_lora.tasks.generation import IGNORED, encode_causal
 
 MR = "name[The Vaults], eatType[pub], priceRange[more than £30], customer rating[5 out of 5], near[Café Adriatic]"

@@ -20,8 +20,8 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.config import build_cell
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.run.recipe import run_cell
 from delta_lora.tiny import data, glue, models, pretrain, roberta
 
 SHORT = replace(models.MODELS["roberta-tiny"], steps=3, bpe_documents=1500)

@@ -14,8 +14,8 @@ from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
 from delta_lora.metrics.xsum import score
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.decoding import decode
+from delta_lora.suite.run.decoding import decode
+from delta_lora.suite.run.recipe import run_cell
 from delta_lora.tasks.xsum import COLUMNS, XSum
 from delta_lora.tiny import bart, data, models, news, xsum
 

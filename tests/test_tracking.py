@@ -16,9 +16,9 @@ import pytest
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.suite.cell import run_cell
-from delta_lora.suite.config import build_cell
-from delta_lora.suite.tracking import group_of
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.run.recipe import run_cell
+from delta_lora.suite.run.tracking import group_of
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -40,8 +40,8 @@ def test_runs_of_one_table_share_a_group(composed: Callable[..., DictConfig], ov
 def test_a_disabled_wandb_is_not_asked(
     short: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from delta_lora.suite.config import build_cell
-    from delta_lora.suite.tracking import Tracker
+    from delta_lora.suite.config.cell import build_cell
+    from delta_lora.suite.run.tracking import Tracker
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     tracker = Tracker(build_cell(short("logger=wandb")))

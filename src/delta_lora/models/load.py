@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from delta_lora.errors import UserError
+from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.gpt2 import split_attention
-from delta_lora.tasks.files import HubFiles, from_hub
 
 CLASSES = {
     "causal": AutoModelForCausalLM,

@@ -136,7 +136,7 @@ def guard(function: Callable[[], Any]) -> int:
 
 def together(function: Callable[[], Any]) -> int:
     """:func:`guard` in one of several processes (``torchrun``): one tells what went wrong, all end with its code."""
-    from delta_lora.suite import ranks
+    from delta_lora.suite.machine import ranks
 
     try:
         ranks.start()

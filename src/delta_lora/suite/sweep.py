@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from delta_lora.errors import RunError, UserError
-from delta_lora.suite.records import write_text
+from delta_lora.suite.records.records import write_text
 
 
 class SweepCallback(Callback):
@@ -23,8 +23,8 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop where no cell could run; keep the sweep's folder, whose name has a time in it."""
-        from delta_lora.suite import ranks
-        from delta_lora.suite.config import check_device
+        from delta_lora.suite.config.cell import check_device
+        from delta_lora.suite.machine import ranks
 
         if ranks.count() > 1:
             code = ranks.fail(

@@ -4,7 +4,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
 
 if TYPE_CHECKING:
-    from delta_lora.tasks.files import HubFiles, WebFile
+    from delta_lora.files import HubFiles, WebFile
 
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
@@ -158,12 +157,3 @@ def checked_limit(value: Any, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"task.{name} must be null (all) or a whole number ≥ 1, got {value}")
     return value
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.files import HubFiles, WebFile, check_local, download
 from delta_lora.metrics import E2EResampler, Resampler
 from delta_lora.tasks.base import Item
-from delta_lora.tasks.files import HubFiles, WebFile, check_local, download
 from delta_lora.tasks.generation import GenerationTask
 
 # Slot names as microsoft/LoRA writes them.

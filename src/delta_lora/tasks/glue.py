@@ -8,10 +8,10 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
+from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics import GlueResampler, Resampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, checked_limit, limit
-from delta_lora.tasks.files import HubFiles, from_hub
 
 
 class Glue(Task):

@@ -8,7 +8,7 @@ import pandas as pd
 from pyarrow import types
 
 from delta_lora.errors import UserError
-from delta_lora.tasks.base import sha256_of
+from delta_lora.files import sha256_of
 
 LABEL = "label"  # the column with numbers
 NUMBERS = (types.is_integer, types.is_floating)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.files import WebFile, sha256_of
 from delta_lora.metrics import Resampler, WebNLGResampler
-from delta_lora.tasks.base import Item, sha256_of
-from delta_lora.tasks.files import WebFile
+from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
 
 TEST = "test/testdata_with_lex.xml"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics import Resampler, XSumResampler
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
-from delta_lora.tasks.files import HubFiles, from_hub
 from delta_lora.tasks.generation import GenerationTask
 
 COLUMNS = ("document", "summary", "id")

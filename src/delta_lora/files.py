@@ -1,0 +1,152 @@
+"""Files from elsewhere: found in a local folder, or downloaded once, from the web or the hub, and checked."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import file_digest, sha1
+from pathlib import Path
+
+from delta_lora.errors import UserError
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of a repository on the hub: those that match one of the patterns."""
+
+    repository: str
+    kind: str  # "model" or "dataset"
+    revision: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file on a web server, and where it (or what is unpacked from it) is kept."""
+
+    url: str
+    place: Path
+
+
+def check_local(folder: Path, sha256: Mapping[str, str]) -> None:
+    """Hold a folder's files against their digests.
+
+    Args:
+        folder: where the files should be.
+        sha256: file name → hex digest.
+
+    Raises:
+        UserError: a file is missing (with what was looked for) or differs (with both digests).
+    """
+    missing = [name for name in sha256 if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"data_dir has no {', '.join(missing)}: looked in {folder} for {', '.join(sha256)}; "
+            "point data_dir or DELTA_LORA_DATA at a folder in the layout of docs/data.md, or unset it to download"
+        )
+    for name, expected in sha256.items():
+        found = sha256_of(folder / name)
+        if found != expected:
+            raise UserError(
+                f"{folder / name} is not the released file: its SHA-256 is {found}, expected {expected}; "
+                "replace it with the original"
+            )
+
+
+def download(url: str, folder: Path, sha256: Mapping[str, str]) -> Path:
+    """Download the files once, check each by SHA-256, and return their folder.
+
+    Args:
+        url: what the file names are appended to.
+        folder: the cache; complete files that match their digest are not fetched again.
+        sha256: file name → hex digest.
+
+    Raises:
+        UserError: no connection, or what came has another digest (nothing is kept then).
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in sha256.items():
+        try:
+            pooch.retrieve(f"{url}{name}", f"sha256:{digest}", fname=name, path=folder)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"could not download {url}{name}: {reason}; on a machine without internet, set data_dir or "
+                "DELTA_LORA_DATA to a folder in the layout of docs/data.md"
+            ) from error
+    return folder
+
+
+def from_hub(files: HubFiles) -> Path:
+    """The snapshot folder with the files; downloaded by the hub's client, or found in its cache, and checked.
+
+    Raises:
+        UserError: the hub cannot be reached and the cache has no such snapshot, or a file is damaged.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(
+                files.repository,
+                repo_type=files.kind,
+                revision=files.revision,
+                allow_patterns=list(files.patterns),
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        elsewhere = (
+            "set data_dir or DELTA_LORA_DATA (docs/data.md)"
+            if files.kind == "dataset"
+            else "set model.path to a folder with its checkpoint"
+        )
+        raise UserError(
+            f"could not load {files.repository} at {files.revision} from the hub: {' '.join(str(error).split())}; on "
+            f"a machine without internet, {elsewhere}, or HF_HOME to a filled cache"
+        ) from error
+    for pattern in files.patterns:
+        for path in folder.glob(pattern):
+            check_blob(path)
+    return folder
+
+
+def check_blob(path: Path) -> None:
+    """A file of a hub snapshot is what the hub has: its cache names each file's content by its digest.
+
+    A file that is no link into the cache's ``blobs`` (a cache copied without its links) cannot be checked.
+
+    Raises:
+        UserError: it has changed since it was downloaded, or was cut off.
+    """
+    blob = path.resolve()
+    if blob.parent.name != "blobs" or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        return
+    if not blob.is_file():
+        raise UserError(f"{path} points to no file; delete that link, and the next run downloads it again")
+    status = blob.stat()
+    if blob_digest(blob, status.st_size, status.st_mtime_ns) != blob.name:
+        raise UserError(
+            f"{path} is damaged: its content ({blob}) is not what the hub has; delete both, and the next run downloads "
+            "them again"
+        )
+
+
+@cache
+def blob_digest(blob: Path, size: int, changed: int) -> str:
+    """The digest that a file of the hub's cache is named by, computed once a process while the file stays the same.
+
+    Large files (LFS) are named by their SHA-256, the others by git's SHA-1 of ``blob <size>`` and the content.
+    """
+    if len(blob.name) == 64:
+        return sha256_of(blob)
+    return sha1(b"blob %d\0" % size + blob.read_bytes(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,70 @@
+"""The cells of a table: its Hydra grid, composed exactly as ``scripts/train.py -m table=…`` composes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from delta_lora.suite.cli import CONFIGS, composing
+from delta_lora.suite.config.cell import run_key, task_class
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One job of a sweep: its resolved configuration and the key of its run."""
+
+    config: DictConfig
+    key: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table's composed configuration, the overrides that asked for it, its cells in the sweep's order."""
+
+    config: DictConfig
+    overrides: tuple[str, ...]
+    cells: tuple[GridCell, ...]
+
+    @property
+    def command(self) -> str:
+        """The command that trains whatever is missing of it."""
+        return " ".join(["python scripts/train.py -m", *self.overrides])
+
+
+def compose_grid(overrides: Sequence[str], configs: Path = CONFIGS) -> Grid:
+    """Compose every cell of a sweep.
+
+    Args:
+        overrides: as given to ``scripts/train.py -m``: ``["table=table1", "scale=tiny", "seed=1,2,3"]``. As
+        there, a
+            value given here takes the place of the table's own for that key.
+        configs: the folder with ``train.yaml``.
+
+    Raises:
+        HydraException, OmegaConfBaseException: Hydra cannot compose it (unknown choice, wrong syntax, …).
+    """
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(list(overrides))
+    fixed = [override.input_line or "" for override in given if not override.is_sweep_override()]
+    with composing(), initialize_config_dir(str(configs.resolve()), version_base="1.3"):
+        config = compose("train", fixed, return_hydra_config=True)
+        # Hydra's own sweeper expands the grid, so that a table can only show what its sweep would train.
+        params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+        cells = tuple(compose_cell(job) for job in jobs)
+    with open_dict(config):
+        del config["hydra"]
+    return Grid(config, tuple(overrides), cells)
+
+
+def compose_cell(overrides: Sequence[str]) -> GridCell:
+    """One job's configuration, inside an initialized Hydra."""
+    config = OmegaConf.create(OmegaConf.to_container(compose("train", list(overrides)), resolve=True))
+    assert isinstance(config, DictConfig)
+    data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
+    task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
+    return GridCell(config, run_key(config, task))

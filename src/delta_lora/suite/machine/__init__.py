@@ -1,0 +1,1 @@
+"""What a run finds on this machine: processes, GPUs, locks, memory and disk."""

@@ -1,0 +1,1 @@
+"""Numbers as pages: Markdown, LaTeX, plots, notebooks, the report."""

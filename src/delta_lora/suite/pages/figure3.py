@@ -1,0 +1,87 @@
+"""Figure 3 as files: its numbers as CSV, two plots, and a page with the ranks and the claims."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from delta_lora.suite.pages import layout
+from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
+from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
+from delta_lora.suite.pages.table import CLAIM_HEADS, folder_of
+from delta_lora.suite.records.records import write_text
+from delta_lora.suite.tables.figure3 import CheckedSimilarity, Figure3, check_similarity, find_figure3, share_texts
+from delta_lora.suite.tables.frames import numbers, read_csv
+
+CLAIM_NOTE = (
+    "Ours: in how many blocks a method lies beyond the others. Interval: 1,000 draws of the blocks (and of the seeds, "
+    "where there are several), since weights have no test items to draw. Reproduced: it lies above 50 %; not "
+    "reproduced: below; within noise: it holds 50 %."
+)
+RANK_NOTE = (
+    "What the paper does not show: the rank of each learned update W − W₀ and its length. Delta-LoRA's update is a "
+    "difference of two products of rank r, so its rank is at most 2r, whatever the number of weights that move."
+)
+RANK_HEADS = ["Method", "Cosine: mean", "lowest", "highest", "‖W − W₀‖ / ‖W₀‖: mean", "Rank", "Limit of the rank"]
+
+
+def render_figure3(overrides: Sequence[str]) -> tuple[Figure3, list[CheckedSimilarity], list[Path]]:
+    """Build the figure from the finished runs, check its claims and write its files.
+
+    Returns:
+        The figure, its claims, and ``figure3.{md,csv,png,svg}`` and ``figure3-updates.{png,svg}`` below
+        ``<results_dir>/<scale>``.
+
+    Raises:
+        UserError: no usable run of it; it names the command that makes them.
+    """
+    figure = find_figure3(overrides)
+    claims = check_similarity(figure)
+    folder = folder_of(figure.grid)
+    text = figure.frame.to_csv(index=False, lineterminator="\n")
+    frame = read_csv(text)
+    files = {"figure3.csv": text, "figure3.md": page(figure, claims)}
+    for name, content in files.items():
+        write_text(folder / name, content)
+    images = [*save(draw_similarity(frame), folder / "figure3"), *save(draw_spectra(frame), folder / "figure3-updates")]
+    return figure, claims, [*(folder / name for name in files), *images]
+
+
+def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
+    """The whole page: the warning, the plots, the ranks, where it comes from, the claims."""
+    lines = [f"# {title(figure)}", ""]
+    if warning := layout.warning(figure.grid):
+        lines += [f"> **{escape_markdown(warning)}**", ""]
+    lines += ["![Cosine similarity over blocks](figure3.png)", ""]
+    lines += ["## The updates", "", RANK_NOTE, "", "![Singular values and ranks](figure3-updates.png)", ""]
+    lines += [*markdown_table(RANK_HEADS, rank_texts(figure.frame), numeric=(1, 2, 3, 4, 5, 6)), ""]
+    missing = len({cell.key for cell in figure.grid.cells}) - len(figure.runs)
+    lines += [f"- Left out: {escape_markdown(problem)}." for problem in figure.problems]
+    if missing > len(figure.problems):
+        lines += [f"- To train what has not been run: {figure.grid.command}"]
+    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in layout.facts(figure.grid, figure.runs))]
+    lines += ["", "## Claims", "", CLAIM_NOTE]
+    for checked in claims:
+        texts = [share_texts(checked, share) for share in checked.shares]
+        lines += ["", f"**{escape_markdown(checked.claim.says)}.** {checked.verdict.capitalize()}.", ""]
+        lines += markdown_table(CLAIM_HEADS, texts, numeric=(1, 2, 3))
+    return "\n".join(lines) + "\n"
+
+
+def title(figure: Figure3) -> str:
+    """``Figure 3: Cosine similarity …, gpt2-tiny``."""
+    return f"Figure {figure.spec.number}: {figure.spec.title}, {', '.join(layout.models(figure.grid))}"
+
+
+def rank_texts(frame: pd.DataFrame) -> list[list[str]]:
+    """A line per method under `RANK_HEADS`, over its blocks, both projections and all seeds."""
+    lines = []
+    for label in dict.fromkeys(frame["label"]):
+        part = frame[frame["label"] == label]
+        cosine, rank = numbers(part, "cosine"), numbers(part, "rank")
+        moved = numbers(part, "update_norm") / numbers(part, "weight_norm")
+        limits = sorted({text for text in part["rank_limit"] if text}, key=int)
+        ranks = f"{rank.min():.0f}" + (f" to {rank.max():.0f}" if rank.max() > rank.min() else "")
+        shown = [f"{value:.4f}" for value in (cosine.mean(), cosine.min(), cosine.max(), moved.mean())]
+        lines.append([label, *shown, ranks, " or ".join(limits) or "the matrix’s size"])
+    return lines

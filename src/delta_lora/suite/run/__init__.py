@@ -1,0 +1,1 @@
+"""One cell: load, prepare, train, decode, score, record."""

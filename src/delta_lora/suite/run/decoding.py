@@ -1,0 +1,134 @@
+"""Beam search over the test inputs: each distinct input once, in batches of similar length (Tables 10 and 12)."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from delta_lora.errors import UserError
+from delta_lora.suite.machine import ranks
+
+
+class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
+    """No n-gram twice in what was *generated*; n-grams of the prompt may be copied.
+
+    Transformers' own processor also looks at a decoder-only model's prompt, and so forbids copying any n-gram of it;
+    the decoder of microsoft/LoRA looks at the generated part only.
+
+    Args:
+        ngram_size: n.
+        prompt_length: tokens of the (padded) prompt, left out of the comparison.
+    """
+
+    def __init__(self, ngram_size: int, prompt_length: int) -> None:
+        super().__init__(ngram_size)
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Ban continuations; input_ids (beams, tokens), scores (beams, vocabulary)."""
+        return super().__call__(input_ids[:, self.prompt_length :], scores)
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[str],
+    settings: DictConfig,
+    kind: str,
+    max_source_length: int,
+) -> list[str]:
+    """Generate a text for every input; several processes share the batches.
+
+    Args:
+        model: the plain model, adapters merged, on its device.
+        inputs: source texts; equal ones are decoded once.
+        settings: ``beam_size``, ``length_penalty`` (the summed log-probability is divided by the generated length to
+            this power), ``no_repeat_ngram_size``, ``max_new_tokens``, ``batch_size`` (inputs at a time).
+        kind: "causal" (input, ``<|endoftext|>``, then the text) or "seq2seq".
+        max_source_length: longest encoder input in tokens (seq2seq).
+
+    Returns:
+        One text per input, in the order given.
+
+    Raises:
+        UserError: a prompt leaves no room for ``max_new_tokens`` in the model's positions.
+    """
+    model.eval()
+    distinct = list(dict.fromkeys(inputs))
+    if kind == "causal":
+        encoded = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(distinct, add_special_tokens=False)["input_ids"]]
+        room = model.config.max_position_embeddings - settings.max_new_tokens
+        longest = max(len(ids) for ids in encoded)
+        if longest > room:
+            raise UserError(
+                f"a test input has {longest} tokens; with task.decode.max_new_tokens={settings.max_new_tokens} the "
+                f"model's {model.config.max_position_embeddings} positions leave room for {room}"
+            )
+    else:
+        encoded = tokenizer(distinct, truncation=True, max_length=max_source_length)["input_ids"]
+
+    order = sorted(range(len(distinct)), key=lambda i: (len(encoded[i]), i))
+    batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
+    texts: dict[str, str] = {}
+    own = batches[ranks.rank() :: ranks.count()]
+    for batch in track(own, "decoding", disable=not sys.stdout.isatty()):
+        generated = generate(model, tokenizer, [encoded[i] for i in batch], settings, kind)
+        for i, ids in zip(batch, generated, strict=True):
+            text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            texts[distinct[i]] = " ".join(str(text).split())
+    everyones = {source: text for part in ranks.gather(texts) for source, text in part.items()}
+    return [everyones[source] for source in inputs]
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    settings: DictConfig,
+    kind: str,
+) -> list[list[int]]:
+    """Beam search over one batch; returns the generated token ids without the prompts."""
+    width = max(len(ids) for ids in prompts)
+    pad = tokenizer.pad_token_id
+    left = kind == "causal"
+    padding = [[0] * (width - len(ids)) for ids in prompts]
+    ids = torch.tensor(
+        [[pad] * len(p) + x if left else x + [pad] * len(p) for x, p in zip(prompts, padding, strict=True)]
+    )
+    mask = torch.tensor([p + [1] * len(x) if left else [1] * len(x) + p for x, p in zip(prompts, padding, strict=True)])
+    prompt_length = width if left else 1  # an encoder-decoder's decoder starts from one token
+    ngram = settings.no_repeat_ngram_size
+    processors = LogitsProcessorList([GeneratedNoRepeatNGram(ngram, prompt_length)] if ngram else [])
+    configuration = GenerationConfig.from_model_config(model.config)
+    configuration.update(
+        num_beams=settings.beam_size,
+        length_penalty=settings.length_penalty,
+        max_new_tokens=settings.max_new_tokens,
+        max_length=None,
+        min_length=0,
+        no_repeat_ngram_size=0,  # ours is in the processors
+        do_sample=False,
+        use_cache=True,  # the Trainer has switched it off in the model's configuration
+        early_stopping=False,
+        pad_token_id=pad,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    search: Any = model.generate
+    output = search(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=configuration,
+        logits_processor=processors,
+    )
+    return output[:, prompt_length:].tolist()

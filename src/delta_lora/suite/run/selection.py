@@ -1,0 +1,113 @@
+"""Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE)."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from delta_lora.files import sha256_of
+from delta_lora.suite.config.cell import Cell
+from delta_lora.suite.config.init_from import START
+from delta_lora.suite.machine import ranks
+from delta_lora.suite.records.records import intact, read_sealed, write_sealed
+from delta_lora.tasks.base import Item
+
+
+class BestEpoch(TrainerCallback):
+    """Scores the model after every epoch and keeps the best one's predictions and adapter (LoRA's convention for GLUE).
+
+    Args:
+        cell: the run; ``task.metrics[0]`` decides.
+        items: the scored items.
+        encoded: the same, tokenized.
+        folder: where the best epoch so far lies; it survives an interruption.
+    """
+
+    trainer: Trainer
+
+    def __init__(self, cell: Cell, items: Sequence[Item], encoded: list[dict[str, Any]], folder: Path) -> None:
+        self.cell = cell
+        self.items = items
+        self.encoded = encoded
+        self.folder = folder
+
+    def kept(self) -> dict[str, Any]:
+        """What is known so far, written whole or not at all after every epoch.
+
+        ``epochs``: the metrics of every epoch that was scored, by epoch. ``best``: ``epoch``, ``predictions`` and
+        ``files`` (SHA-256 by path below the folder) of the best of them, the first of equals.
+        """
+        return read_sealed(self.folder / "epochs.json") or {"epochs": {}}
+
+    def best(self) -> tuple[dict[str, Any], Path]:
+        """The best epoch so far, and the folder with its adapter and what another task's run can start from."""
+        best = self.kept()["best"]
+        return best, self.folder / f"epoch-{best['epoch']}"
+
+    def intact(self) -> bool:
+        """Whether everything that was kept of the epochs is as it was written."""
+        try:
+            files = self.kept().get("best", {"files": {}})["files"]
+        except ValueError:
+            return False
+        return all(intact(self.folder / name, digest) for name, digest in files.items())
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Score an epoch whose checkpoint was written but whose scores were not, before the interruption."""
+        if state.global_step > 0 and state.epoch == round(state.epoch or 0):
+            self.on_epoch_end(args, state, control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Predict, score, and keep what is better than every epoch before."""
+        if control.should_training_stop and state.global_step < state.max_steps:
+            return  # interrupted within the epoch
+        kept = ranks.from_main(self.kept)
+        epoch, first = str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
+        if epoch in kept["epochs"]:
+            return
+        predictions = self.predict()
+        metrics = self.cell.task.score(self.items, predictions)
+        self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
+        if not ranks.is_main():
+            return
+        if all(metrics[first] > earlier[first] for earlier in kept["epochs"].values()):
+            kept["best"] = {"epoch": int(epoch), "predictions": predictions, "files": self.keep(f"epoch-{epoch}")}
+        kept["epochs"][epoch] = metrics
+        write_sealed(self.folder / "epochs.json", kept)
+        for path in self.folder.glob("epoch-*"):  # an earlier best is whole until another one is on record
+            if path != self.best()[1]:
+                shutil.rmtree(path)
+
+    def keep(self, name: str) -> dict[str, str]:
+        """Write the model's adapter, and what another task's run can start from, below ``name``; their SHA-256."""
+        self.cell.method.export(self.folder / name / "adapter")
+        if self.cell.config.task.save_start:
+            self.cell.method.save_start(self.folder / name / START)
+        written = [path for path in sorted((self.folder / name).rglob("*")) if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in written}
+
+    def predict(self) -> list[str]:
+        """The class, or the number, that the model gives each item; the processes share the batches."""
+        model: Any = self.trainer.model
+        training = model.training
+        model.eval()
+        order = sorted(range(len(self.encoded)), key=lambda i: (len(self.encoded[i]["input_ids"]), i))
+        size = self.cell.config.task.evaluation_batch_size
+        outputs: dict[int, str] = {}
+        with torch.inference_mode(), self.trainer.autocast_smart_context_manager():
+            for start in range(size * ranks.rank(), len(order), size * ranks.count()):
+                batch = order[start : start + size]
+                collated: Any = self.trainer.data_collator([self.encoded[i] for i in batch])
+                logits = model(**collated.to(model.device)).logits.float().cpu()
+                values = logits.squeeze(-1) if logits.shape[-1] == 1 else logits.argmax(-1)
+                outputs |= {i: repr(value) for i, value in zip(batch, values.tolist(), strict=True)}
+        model.train(training)
+        everyones = {i: text for part in ranks.gather(outputs) for i, text in part.items()}
+        return [everyones[i] for i in range(len(self.encoded))]

@@ -1,0 +1,1 @@
+"""From run records to the numbers of tables, claims and Figure 3."""

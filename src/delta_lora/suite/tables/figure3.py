@@ -1,0 +1,227 @@
+"""Figure 3: how similar each block's W_q and W_v stay to the pretrained ones, from the runs' ``similarity.json``."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from delta_lora.errors import UserError
+from delta_lora.suite.config.cell import is_number
+from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
+from delta_lora.suite.records.records import Run, read_runs
+from delta_lora.suite.tables.build import missing_facts
+from delta_lora.suite.tables.claims import overall
+from delta_lora.suite.tables.compare import Verdict
+from delta_lora.suite.tables.frames import numbers
+
+FILE = "similarity.json"
+NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
+RESAMPLES = 1000
+LARGEST = 1e30  # that a norm or a rank can be
+
+
+@dataclass
+class SimilarityClaim:
+    """A sentence about the figure: ``method`` is the most (``highest``) or least similar in most blocks."""
+
+    says: str
+    method: str
+    highest: bool
+
+
+@dataclass
+class FigureSpec:
+    """The ``figure`` section of ``configs/table/figure3.yaml``."""
+
+    number: int
+    title: str
+    claims: list[SimilarityClaim] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Figure3:
+    """The figure's numbers.
+
+    frame: a row per weight matrix and run, as in ``figure3.csv``. runs: where they come from. problems: records that
+    were left out, and why.
+    """
+
+    spec: FigureSpec
+    grid: Grid
+    frame: pd.DataFrame
+    runs: list[Run]
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Share:
+    """In how many of a projection's blocks one method is the most, or the least, similar.
+
+    share: of the blocks, mean over seeds; None where a method has no run. low, high: its 95 % interval when blocks
+    (and seeds) are drawn anew.
+    """
+
+    projection: str
+    blocks: int
+    seeds: int
+    share: float | None = None
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is most of the blocks: the interval lies above a half, below it, or holds it."""
+        if self.share is None:
+            return "not run"
+        if self.low > 0.5:
+            return "reproduced"
+        return "not reproduced" if self.high < 0.5 else "within noise"
+
+
+@dataclass(frozen=True)
+class CheckedSimilarity:
+    """One sentence and how it fared, for W_q and for W_v."""
+
+    claim: SimilarityClaim
+    shares: list[Share]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the sentence as a whole."""
+        return overall([share.verdict for share in self.shares])
+
+
+def find_figure3(overrides: Sequence[str]) -> Figure3:
+    """The figure of a grid, from the finished runs in its ``results_dir``.
+
+    Args:
+        overrides: as ``scripts/train.py -m`` takes them: ``["table=figure3", "scale=tiny"]``.
+
+    Raises:
+        UserError: no finished run of it that says how far its weights have moved; it names the command to make them.
+    """
+    grid = compose_grid(overrides)
+    results = Path(grid.config.results_dir)
+    figure = build_figure3(grid, read_runs(results))
+    if figure.frame.empty:
+        left_out = "".join(f"{problem}; " for problem in figure.problems)
+        raise UserError(f"{left_out}no finished run of Figure 3 in {results / 'runs'}: {grid.command}")
+    return figure
+
+
+def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
+    """Collect what the records of a grid's cells say; a record that says nothing usable is a problem, not a guess."""
+    spec = figure_spec(grid.config)
+    by_key = {run.key: run for run in runs}
+    rows: list[dict[str, Any]] = []
+    used, problems = [], []
+    for cell in grid.cells:
+        run = by_key.get(cell.key)
+        if run is None:
+            continue
+        again = f"delete that folder and train it again: {grid.command}"
+        name = f"{run.path} ({cell.config.method.name}, seed {cell.config.seed})"
+        if lacking := missing_facts(run):
+            problems.append(f"{name} is left out: it lacks {', '.join(lacking)}; {again}")
+            continue
+        try:
+            rows += similarity_rows(cell, run)
+            used.append(run)
+        except FileNotFoundError:
+            problems.append(f"{name} is left out: it has no {FILE}; {again}")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            problems.append(f"{name} is left out: its {FILE} cannot be read ({error}); {again}")
+    return Figure3(spec, grid, pd.DataFrame(rows), used, problems)
+
+
+def figure_spec(config: DictConfig) -> FigureSpec:
+    """The ``figure`` section of a composed configuration."""
+    spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FigureSpec), config.figure))
+    assert isinstance(spec, FigureSpec)
+    return spec
+
+
+def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
+    """A run's matrices, one a row, by block.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: its file is not there, or not as a
+            run writes it.
+    """
+    rows = []
+    for module, found in json.loads((run.path / FILE).read_text(encoding="utf-8")).items():
+        name = re.search(r"\.(\d+)\..*\b([qv])_proj$", module)
+        if name is None:
+            raise ValueError(f"{module} is no block's q_proj or v_proj")
+        values, spectrum = {key: found[key] for key in NUMBERS}, list(found["singular_values"])
+        if not all(is_number(value) and abs(value) < LARGEST for value in (*values.values(), *spectrum)):
+            raise ValueError(f"{module} has something that is no number, or none that a norm can be")
+        if abs(values["cosine"]) > 1.0001 or min([values[key] for key in NUMBERS[1:]] + spectrum) < 0:
+            raise ValueError(f"{module} has a cosine beyond 1, or a norm, rank or singular value below 0")
+        method = cell.config.method
+        rows.append(
+            {"method": method.name, "label": method.label, "seed": cell.config.seed, "block": int(name[1])}
+            | {"projection": name[2], "module": module}
+            | {key: f"{value:.6g}" for key, value in values.items()}
+            | {"rank_limit": rank_limit(method), "run": run.key}
+            | {"singular_values": " ".join(f"{value:.5g}" for value in spectrum)}
+        )
+    if not rows:
+        raise ValueError("no matrix in it")
+    return sorted(rows, key=lambda row: (row["projection"], row["block"]))
+
+
+def rank_limit(method: DictConfig) -> str:
+    """The rank that the method's update cannot exceed; "" where only the matrix's size limits it."""
+    rank = method.get("rank")
+    return "" if rank is None else str(2 * rank if "update_ratio" in method else rank)
+
+
+def check_similarity(figure: Figure3) -> list[CheckedSimilarity]:
+    """Hold the paper's sentences against the figure's numbers."""
+    methods = list(dict.fromkeys(cell.config.method.name for cell in figure.grid.cells))
+    return [
+        CheckedSimilarity(claim, [share_of(figure.frame, methods, claim, projection) for projection in ("q", "v")])
+        for claim in figure.spec.claims
+    ]
+
+
+def share_of(frame: pd.DataFrame, methods: Sequence[str], claim: SimilarityClaim, projection: str) -> Share:
+    """In how many blocks ``claim.method`` lies beyond all the others, over the seeds that all methods have."""
+    if frame.empty or claim.method not in methods:
+        return Share(projection, 0, 0)
+    part = frame[frame["projection"] == projection]
+    wide = part.assign(cosine=numbers(part, "cosine")).pivot(index=["seed", "block"], columns="method", values="cosine")
+    if any(method not in wide.columns for method in methods):
+        return Share(projection, part["block"].nunique(), 0)
+    wide = wide[list(methods)].dropna()
+    others = wide.drop(columns=claim.method)
+    beyond = wide[claim.method] > others.max(axis=1) if claim.highest else wide[claim.method] < others.min(axis=1)
+    table = beyond.astype(float).unstack("block").dropna()  # (seeds, blocks)
+    if table.empty:
+        return Share(projection, part["block"].nunique(), 0)
+    seeds, blocks = table.shape
+    rng = np.random.default_rng([0, seeds, blocks])
+    drawn = table.to_numpy()[
+        rng.integers(seeds, size=(RESAMPLES, seeds, 1)), rng.integers(blocks, size=(RESAMPLES, 1, blocks))
+    ]
+    low, high = np.percentile(drawn.mean(axis=(1, 2)), [2.5, 97.5])
+    return Share(projection, blocks, seeds, float(table.to_numpy().mean()), float(low), float(high))
+
+
+def share_texts(checked: CheckedSimilarity, share: Share) -> list[str]:
+    """What is compared, the paper's number, ours, its interval and the verdict, as `layout.comparison_texts` has it."""
+    claim = checked.claim
+    what = f"{claim.method} {'highest' if claim.highest else 'lowest'}, W_{share.projection}"
+    if share.share is None:
+        return [what, "most blocks (no numbers)", "not run", "–", share.verdict]
+    ours = f"{100 * share.share:.0f} % of {share.blocks} blocks" + (f", {share.seeds} seeds" if share.seeds > 1 else "")
+    interval = f"{100 * share.low:.0f} to {100 * share.high:.0f} %"
+    return [what, "most blocks (no numbers)", ours, interval, share.verdict]
