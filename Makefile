@@ -89,7 +89,7 @@ test-slurm: .venv/.complete ## a one-node Slurm (as root: installs Debian's pack
 
 chaos: .venv/.complete ## kill every method's runs KILLS=200 times, from other moments with SEED=, and damage what they leave
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
-	  .venv/bin/pytest -q -n 2 --timeout=0 -m "chaos or not chaos" tests/test_kill.py
+	  .venv/bin/pytest -q -n 2 --timeout=0 -m "chaos or not chaos" tests/suite/run/test_kill.py
 
 bench: .venv/.complete ## time and memory of every method against PEFT LoRA (DEVICE=cpu|cuda, MODEL=all)
 	$(RUN) scripts/bench.py --device $(DEVICE) --model $(MODEL)

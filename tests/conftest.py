@@ -1,15 +1,14 @@
 """Fixtures that several test modules share: real data, a composed configuration, a small GPT-2 checkpoint."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers import ROOT
+from helpers.runs import SHORT, score_quickly
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-
-ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes of two threads each wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is a wrong test
@@ -64,45 +63,6 @@ def gpt2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SHORT = [
-    "scale=tiny",
-    "task.max_train_examples=96",
-    "task.max_test_examples=6",
-    "task.train.batch_size=8",
-    "task.train.epochs=2",
-    "task.train.learning_rate=0.02",
-    "task.train.warmup_steps=2",
-    "task.train.save_steps=5",
-    "task.train.logging_steps=4",
-    "task.delta_lora.start_steps=3",
-    "task.decode.beam_size=2",
-    "task.decode.max_new_tokens=8",
-]
-
-
-class Bleu:
-    """Mean sentence BLEU: a metric suite that needs no Java, as `delta_lora.metrics.Resampler` has it."""
-
-    def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        import sacrebleu
-
-        self.scores = [
-            sacrebleu.sentence_bleu(line["prediction"], line["references"], lowercase=True).score for line in lines
-        ]
-        self.size = len(lines)
-
-    def score(self, indices: Any = None) -> dict[str, float]:
-        chosen = self.scores if indices is None else [self.scores[i] for i in indices]
-        return {"BLEU": sum(chosen) / len(chosen)}
-
-
-def score_quickly(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Mean sentence BLEU instead of all five metrics, whose two Java programs take longer than these runs do."""
-    from delta_lora.tasks.e2e import E2E
-
-    setattr(E2E, "resampler", lambda self, lines: Bleu(lines))
-
-
 @pytest.fixture
 def quick_scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """:func:`score_quickly`, unless the test is marked ``all_metrics``."""
@@ -153,39 +113,3 @@ def short_glue(
         "task.train.epochs=2", "task.train.save_steps=6", "task.train.logging_steps=4",
         "task.delta_lora.start_steps=3", "task.train.max_length=256", *extra,
     )  # fmt: skip
-
-
-def elsewhere(config: DictConfig, folder: Path) -> DictConfig:
-    """The same run, with its records in another folder."""
-    copy = config.copy()
-    copy.results_dir = str(folder)
-    return copy
-
-
-class Died(Exception):
-    """What ends a run without warning, in this process."""
-
-
-def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the cell until it dies, without a word, after ``step`` optimizer steps."""
-    from transformers import TrainerCallback
-
-    from delta_lora.suite.config.cell import build_cell
-    from delta_lora.suite.records.records import run_folder
-    from delta_lora.suite.run import recipe as suite_cell
-
-    class DieAt(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == step:
-                raise Died
-
-    original = suite_cell.train
-
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **more: Any) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, DieAt()], *rest, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(suite_cell, "train", dying)
-        with pytest.raises(Died):
-            suite_cell.run_cell(config)
-    assert not (run_folder(Path(config.results_dir), build_cell(config).key) / "run.json").exists()

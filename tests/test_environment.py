@@ -2,13 +2,11 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
+from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def locked() -> dict[str, str]:

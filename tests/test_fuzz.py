@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fuzz_inputs import (
+from helpers.fuzz_inputs import (
     OVERRIDE_VALUES,
     SECONDS,
     TEXTS,
@@ -31,11 +31,11 @@ from fuzz_inputs import (
     similarity,
     told,
 )
+from helpers.table_records import grid_of, write_run
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
-from table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.suite.cli import CONFIGS, MISTAKES, composing, one_line

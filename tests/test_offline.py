@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hub_server import hub
-from method_models import stock_model
+from helpers import ROOT
+from helpers.hub_server import hub
+from helpers.method_models import stock_model
 from transformers import AutoTokenizer, RobertaForMaskedLM
 
-ROOT = Path(__file__).resolve().parents[1]
 SHORT = [
     "scale=paper",
     "scale.require_gpu=false",

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import interrupted
+from helpers import ROOT
+from helpers.runs import interrupted
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
@@ -26,7 +27,6 @@ from delta_lora.suite.records.checkpoints import SEAL
 from delta_lora.suite.records.records import run_folder
 from delta_lora.suite.run.recipe import run_cell
 
-ROOT = Path(__file__).resolve().parents[1]
 SECRETS = {"HF_TOKEN": "hf_ThisIsATokenOfTheHub12345", "WANDB_API_KEY": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c"}
 
 
@@ -290,7 +290,7 @@ def test_a_changed_byte_in_the_hubs_cache_is_found_before_the_model_is_used(
 
 def test_the_adapter_of_a_run_is_read_from_safetensors_alone(tmp_path: Path, hostile: bytes, proof: Path) -> None:
     """scripts/generate.py on a run from elsewhere, whose adapter is a pickle under a seal that holds."""
-    from table_records import grid_of, write_run
+    from helpers.table_records import grid_of, write_run
 
     (cell,) = grid_of(tmp_path, "table=table1", "scale=tiny", "method=lora").cells
     adapter = run_folder(tmp_path, cell.key) / "adapter"

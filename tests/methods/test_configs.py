@@ -1,0 +1,84 @@
+"""Every method is one configuration file: it composes, builds its class and passes its own checks."""
+
+from collections.abc import Callable
+
+import pytest
+from helpers import ROOT
+from helpers.method_models import SPECS, model_for
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from delta_lora.methods.base import Counts, LayerSizes, Method, Schedule
+from delta_lora.methods.lora import Lora
+
+CONFIGS = ROOT / "configs" / "method"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+Composed = Callable[..., DictConfig]
+
+
+def test_all_methods_of_the_tables_are_there() -> None:
+    tables = {
+        "full",
+        "ft-frozen-emb",
+        "ft-qv",
+        "lora",
+        "dylora",
+        "adalora",
+        "delta-lora",
+        "delta-lora-dropout",
+    }
+    assert tables <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_composes_and_trains_what_it_says(name: str, composed: Composed) -> None:
+    config = composed("task=e2e", f"method={name}").method
+    method: Method = instantiate(config)
+    assert method.name == name and method.label
+    method.validate(LayerSizes(32, 32), 1000)
+    method.prepare(model_for("gpt2"), SPECS["gpt2"], Schedule(1000, 0))
+    dense = 2 * 2 * 32 * 32  # W_q and W_v of two blocks
+    low_rank = 2 * 2 * 4 * 64  # rank 4
+    everything = sum(p.numel() for p in model_for("gpt2").parameters())
+    expected = {
+        "full": Counts(everything, 0, 0),
+        "ft-frozen-emb": Counts(everything - (50 + 32) * 32, 0, 0),
+        "ft-qv": Counts(dense, 0, 0),
+        "lora": Counts(low_rank, 0, 0),
+        "dylora": Counts(low_rank, 0, 0),
+        "dora": Counts(low_rank + 2 * 2 * 32, 0, 0),
+        "adalora": Counts(2 * 2 * 6 * 65, 0, 0),
+        "delta-lora": Counts(low_rank, dense, 0),
+        "delta-lora-dropout": Counts(low_rank, dense, 0),
+    }
+    assert method.counts() == expected[name]
+
+
+def test_a_relative_of_lora_needs_a_configuration_only(composed: Composed) -> None:
+    method = instantiate(composed("task=e2e", "method=lora", "+method.peft={use_rslora: true}").method)
+    assert isinstance(method, Lora)
+    method.validate(LayerSizes(32, 32), 1000)
+    method.prepare(model_for("gpt2"), SPECS["gpt2"], Schedule(1000, 0))
+    assert {layer.scaling["default"] for layer in method.adapted_layers().values()} == {32 / 4**0.5}
+
+
+def test_low_rank_methods_take_the_tasks_values(composed: Composed) -> None:
+    config = composed("task=e2e", "method=delta-lora", "task.lora.rank=7", "task.delta_lora.start_steps=11")
+    assert OmegaConf.to_container(config.method, resolve=True) == {
+        "_target_": "delta_lora.methods.delta_lora.DeltaLoraMethod",
+        "name": "delta-lora",
+        "label": "Delta-LoRA (Ours)",
+        "update_ratio": 2.0,
+        "start_steps": 11,
+        "literal": False,
+        "rank": 7,
+        "alpha": 32,
+        "dropout": 0.0,
+        "learning_rate": 2e-4,
+    }
+
+
+def test_a_task_may_have_its_own_pruning_schedule(composed: Composed) -> None:
+    assert composed("task=e2e", "method=adalora").method.final_fraction == 0.5
+    config = composed("task=e2e", "method=adalora", "+task.adalora.final_fraction=0.3")
+    assert config.method.final_fraction == 0.3

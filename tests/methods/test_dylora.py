@@ -1,0 +1,233 @@
+"""DyLoRA: uniform ranks, the truncated branch, what a step may move, resuming, evaluation at any rank."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.method_models import GPT2, factors_of, logits, model_for, stock_model, trainer_for
+from peft import PeftModel
+from scipy.stats import chisquare
+from transformers import TrainerCallback
+
+from delta_lora.errors import UserError
+from delta_lora.methods.base import LayerSizes, Schedule
+from delta_lora.methods.dylora import DyLora
+
+RANK, ALPHA = 4, 8.0
+NAME = "transformer.h.1.attn.c_attn.v_proj"
+
+
+def dylora(**arguments: Any) -> DyLora:
+    given = {
+        "name": "dylora",
+        "learning_rate": 1e-2,
+        "rank": RANK,
+        "alpha": ALPHA,
+        "dropout": 0.0,
+    } | arguments
+    return DyLora(**given)
+
+
+def prepared(**arguments: Any) -> DyLora:
+    """On a miniature GPT-2, with B no longer zero."""
+    method = dylora(**arguments)
+    method.prepare(model_for("gpt2"), GPT2, Schedule(10, 0))
+    with torch.no_grad():
+        for layer in method.adapted_layers().values():
+            layer.lora_B["default"].weight.normal_(std=0.2)
+    return method
+
+
+class Watch(TrainerCallback):
+    """Keeps the b of every step, and the trainable values before the first and after every one."""
+
+    def __init__(self, method: DyLora) -> None:
+        self.method, self.drawn, self.values = method, [], [factors_of(method.model)]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.drawn.append(self.method.ranks.current)
+        self.values.append(factors_of(self.method.model))
+
+
+def test_ranks_are_drawn_uniformly_and_independently() -> None:
+    ranks = prepared().ranks
+    drawn = torch.tensor([ranks.draw(seed=7, step=step) for step in range(8000)])
+    assert chisquare(torch.bincount(drawn, minlength=RANK + 1)[1:].numpy()).pvalue > 0.01
+    pairs = (drawn[:-1] - 1) * RANK + drawn[1:] - 1
+    assert chisquare(torch.bincount(pairs, minlength=RANK**2).numpy()).pvalue > 0.01
+    assert [ranks.draw(seed=8, step=step) for step in range(50)] != drawn[:50].tolist()
+
+
+@pytest.mark.parametrize("b", range(1, RANK + 1))
+def test_truncated_forward_and_gradients_equal_the_formula(b: int) -> None:
+    method = prepared()
+    layer = method.adapted_layers()[NAME].train()
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    method.ranks.current = b
+    x = torch.randn(3, 32)
+    output = layer(x)
+    a, c = (p.detach().clone().requires_grad_() for p in (down, up))
+    expected = layer.get_base_layer()(x) + ALPHA / b * x @ a[:b].T @ c[:, :b].T
+    torch.testing.assert_close(output, expected)
+    output.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(down.grad, a.grad)
+    torch.testing.assert_close(up.grad, c.grad)
+    assert not down.grad[b:].any() and not up.grad[:, b:].any()
+
+
+def test_evaluation_between_steps_does_not_disturb_training() -> None:
+    method = prepared(eval_rank=2)
+    layer = method.adapted_layers()[NAME]
+    method.ranks.current = 2
+    x = torch.randn(3, 32)
+    with torch.inference_mode():
+        evaluated = layer.eval()(x)
+    trained = layer.train()(x)
+    torch.testing.assert_close(trained.detach(), evaluated.clone())
+    trained.sum().backward()
+    method.ranks.current = 4
+    assert not torch.allclose(layer(x), trained)
+    torch.testing.assert_close(layer.eval()(x), trained)
+
+
+def test_frozen_gives_a_gradient_to_the_last_rank_only_and_the_full_one_to_the_input() -> None:
+    plain, frozen = prepared(), prepared(frozen=True)
+    gradients = []
+    for method in (plain, frozen):
+        layer = method.adapted_layers()[NAME].train()
+        method.ranks.current = 3
+        x = torch.linspace(-1, 1, 96).view(3, 32).requires_grad_()
+        with torch.no_grad():
+            for p, q in zip(layer.parameters(), plain.adapted_layers()[NAME].parameters(), strict=True):
+                p.copy_(q)
+        layer(x).square().sum().backward()
+        gradients.append((x.grad, layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad))
+    (x, a, b), (frozen_x, frozen_a, frozen_b) = gradients
+    torch.testing.assert_close(frozen_x, x)
+    torch.testing.assert_close(frozen_a[2], a[2])
+    torch.testing.assert_close(frozen_b[:, 2], b[:, 2])
+    assert not frozen_a[[0, 1, 3]].any() and not frozen_b[:, [0, 1, 3]].any()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_step_moves_the_ranks_it_reaches_and_no_other(frozen: bool, optimizer: str, tmp_path: Path) -> None:
+    method = dylora(frozen=frozen)
+    momentum = "momentum=0.9" if optimizer == "sgd" else None
+    trainer = trainer_for(method, "gpt2", tmp_path, 20, optim=optimizer, optim_args=momentum)
+    watch = Watch(method)
+    trainer.add_callback(watch)
+    trainer.train()
+    assert set(watch.drawn) == {1, 2, 3, 4}
+    for b, (before, after) in zip(watch.drawn, pairwise(watch.values), strict=True):
+        reached = {b - 1} if frozen else set(range(b))
+        for name in before:
+            changed = (before[name] != after[name]).any(dim=1 if "lora_A" in name else 0)
+            moved = {index for index in range(RANK) if changed[index]}
+            assert moved <= reached
+            if "lora_B" in name:
+                assert moved == reached
+
+
+def test_reached_ranks_move_as_adamw_moves_them(tmp_path: Path) -> None:
+    """At full rank nothing is held back: the step is PEFT LoRA's, bit for bit."""
+    runs = []
+    for hold in (True, False):
+        method = dylora(rank=1)
+        trainer = trainer_for(method, "gpt2", tmp_path, 5)
+        if not hold:
+            for callback in method.callbacks():
+                trainer.remove_callback(type(callback))
+        trainer.train()
+        runs.append(factors_of(method.model))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_an_unreached_rank_keeps_its_moments(tmp_path: Path) -> None:
+    method = dylora()
+    trainer = trainer_for(method, "gpt2", tmp_path, 20)
+    moments: list[dict[str, torch.Tensor]] = []
+
+    class Moments(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            named = {p: n for n, p in method.model.named_parameters()}
+            held = kwargs["optimizer"].state
+            moments.append({named[p]: held[p]["exp_avg_sq"].clone() for p in held if "lora_B" in named[p]})
+
+    watch = Watch(method)
+    trainer.add_callback(watch)
+    trainer.add_callback(Moments())
+    trainer.train()
+    for b, (before, after) in zip(watch.drawn[1:], pairwise(moments), strict=True):
+        for name in before:
+            assert torch.equal(before[name][:, b:], after[name][:, b:])
+            assert not torch.equal(before[name][:, :b], after[name][:, :b])
+
+
+def test_accumulation_uses_one_rank_per_step_and_gives_the_same_factors(tmp_path: Path) -> None:
+    runs = []
+    for size, accumulation in ((8, 1), (2, 4)):
+        method = dylora()
+        trainer = trainer_for(
+            method,
+            "gpt2",
+            tmp_path,
+            8,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+        )
+        trainer.train()
+        runs.append(factors_of(method.model))
+    for name in runs[0]:
+        torch.testing.assert_close(runs[0][name], runs[1][name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_resumed_run_ends_bitwise_as_an_undisturbed_one(frozen: bool, tmp_path: Path) -> None:
+    method = dylora(frozen=frozen, dropout=0.1)
+    trainer_for(method, "gpt2", tmp_path / "whole", 14, save_strategy="steps", save_steps=6).train()
+    whole = factors_of(method.model)
+    resumed = dylora(frozen=frozen, dropout=0.1)
+    trainer = trainer_for(resumed, "gpt2", tmp_path / "whole", 14)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
+    again = factors_of(resumed.model)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "roberta"])
+@pytest.mark.parametrize("eval_rank", [None, 2])
+def test_evaluation_merge_and_export_at_a_rank(family: str, eval_rank: int | None, tmp_path: Path) -> None:
+    method = dylora(eval_rank=eval_rank)
+    trainer_for(method, family, tmp_path, steps=12).train()
+    trained = logits(method.model, family)
+    assert (trained - logits(stock_model(family), family)).abs().max() > 0.1
+    b = eval_rank or RANK
+    if family == "gpt2":
+        layer = method.adapted_layers()[NAME]
+        x = torch.randn(5, 32)
+        a, c = layer.lora_A["default"].weight[:b], layer.lora_B["default"].weight[:, :b]
+        expected = layer.get_base_layer()(x) + ALPHA / b * x @ a.T @ c.T
+        torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+    method.export(tmp_path / "adapter")
+    stock = PeftModel.from_pretrained(stock_model(family), str(tmp_path / "adapter"))
+    assert stock.peft_config["default"].r == b * (2 if family == "gpt2" else 1)  # q and v in one fused layer
+    torch.testing.assert_close(logits(stock, family), trained, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(method.merge(), family), trained, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eval_rank": 5}, "method.eval_rank must be an integer from 1 to 4 (method.rank), got 5"),
+        ({"eval_rank": 0}, "got 0"),
+        ({"frozen": "yes"}, "method.frozen must be true or false, got 'yes'"),
+        ({"rank": 64}, "method.rank must be an integer from 1 to 32"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        dylora(**arguments).validate(LayerSizes(32, 32), 100)
+    assert message in str(caught.value)

@@ -1,0 +1,59 @@
+"""The scripts and the example that come with the library, run for real."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from helpers import ROOT
+
+
+def load(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_fold_keeps_the_update_that_algorithm_1_loses_in_bfloat16() -> None:
+    """docs/delta-lora.md: 400 steps at 2e-4; at most 2 % of the learned update lost, over 20 % by the loop."""
+    error = load("precision").learned_update_error
+    assert error(torch.bfloat16, literal=False) <= 0.02
+    assert error(torch.bfloat16, literal=True) > 0.20
+
+
+def test_in_float64_both_forms_are_exact() -> None:
+    error = load("precision").learned_update_error
+    for literal in (False, True):
+        assert error(torch.float64, literal, steps=40) < 1e-6  # the factors are float32's
+
+
+def test_the_example_runs_and_its_export_has_the_models_logits(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "any_model.py"
+    done = subprocess.run(
+        [sys.executable, example, example], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert sum(line.startswith("step ") for line in done) == 4
+    assert float(done[-1].removeprefix("largest difference of logits: ")) < 1e-4
+    config = json.loads((tmp_path / "outputs/any-model/adapter/adapter_config.json").read_text())
+    assert config["r"] == 8 and config["modules_to_save"] == ["lm_head"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_every_method(tmp_path: Path) -> None:
+    bench = load("bench")
+    bench.main(["--model", "roberta-base", "--steps", "1", "--batch-size", "1", "--output", str(tmp_path)])
+    record = json.loads((tmp_path / "cpu.json").read_text())
+    rows = {row["method"]: row for row in record["rows"]}
+    assert rows.keys() == bench.METHODS.keys()
+    # All parameters and two moments against the factors and theirs: AdamW keeps two numbers a parameter.
+    trainable = 294_912 + 592_130 + 769  # r = 8 on 24 matrices, and a head of 768 × 768 + 768 + 768 × 3 + 3
+    assert rows["lora"]["checkpoint_bytes"] == pytest.approx(3 * 4 * trainable, rel=0.01)
+    assert rows["full"]["checkpoint_ratio"] > 100 and rows["full"]["peak_memory_ratio"] > 1.5
+    assert rows["lora"]["step_ratio"] == rows["lora"]["peak_memory_ratio"] == 1
+    assert "| roberta-base | delta-lora (folded) |" in (tmp_path / "cpu.md").read_text()

@@ -1,0 +1,39 @@
+"""A finished run answers through stock Transformers and stock PEFT with the texts that it recorded."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from helpers import ROOT
+from omegaconf import DictConfig
+
+from delta_lora.suite.records.records import Run
+from delta_lora.suite.run.recipe import run_cell
+
+
+def generate(run: Run, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/generate.py", *arguments, "--results-dir", str(run.path.parents[1])]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_the_exported_adapter_gives_the_recorded_texts(short: Callable[..., DictConfig]) -> None:
+    run = run_cell(short("method=delta-lora"))
+    recorded = run.predictions()
+    answered = generate(run, run.key[:8], *[line["input"] for line in recorded])
+    assert answered.returncode == 0, answered.stderr
+    assert answered.stdout.removesuffix("\n").split("\n") == [line["prediction"] for line in recorded]
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_that_cannot_answer_says_why(short: Callable[..., DictConfig]) -> None:
+    run = run_cell(short("method=full"))
+    refused = generate(run, str(run.path), "name : The Vaults")
+    assert refused.returncode == 2
+    assert "which keeps no weights" in refused.stderr
+    unknown = generate(run, "ffffffffffff", "name : The Vaults")
+    assert unknown.returncode == 2
+    assert "no finished run begins with it" in unknown.stderr

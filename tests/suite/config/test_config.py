@@ -1,0 +1,122 @@
+"""Configurations: what is valid, what is one clear error, and what makes two runs the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT
+from omegaconf import DictConfig
+
+from delta_lora.errors import UserError
+from delta_lora.suite.config.cell import build_cell
+
+TYPED = "model=gpt2-medium task=e2e method=delta-lora method.update_ratio=2 method.start_steps=500"
+
+
+def train(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the script as a user would."""
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_of_the_readme_composes_as_typed() -> None:
+    printed = train(*TYPED.split(), "--cfg", "job", "--resolve")
+    assert printed.returncode == 0, printed.stderr
+    for line in ("name: gpt2-medium", "update_ratio: 2", "start_steps: 500", "beam_size: 10"):
+        assert line in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("method=lorra", "choose one of adalora, delta-lora"),
+        ("task=glue/colla", "glue/cola"),
+        ("task.train.epochz=3", "epochz"),
+        ("scale=tiny method.rank=0", "rank must be"),
+    ],
+)
+def test_wrong_input_is_one_line_with_exit_code_2_and_writes_nothing(
+    tmp_path: Path, arguments: str, expected: str
+) -> None:
+    result = train(*arguments.split(), cwd=tmp_path)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert expected in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method.rank=0"], "rank"),
+        (["method.rank=100000"], "rank"),
+        (["method.update_ratio=-1"], "update_ratio"),
+        (["method.start_steps=-1"], "start_steps"),
+        (["method.start_steps=100000"], "start_steps"),
+        (["seed=-1"], "seed"),
+        (["task.train.batch_size=0"], "batch_size"),
+        (["task.train.micro_batch_size=3"], "must divide"),
+        (["task.train.warmup_steps=100000"], "does not fit"),
+        (["task.train.warmup_ratio=0.1"], "one of"),
+        (["task.decode.beam_size=0"], "beam_size"),
+        (["task.max_test_examples=0"], "max_test_examples"),
+        (["task.train.precision=fp8"], "precision"),
+    ],
+)
+def test_each_mistake_is_found_before_anything_is_loaded(
+    composed: Callable[..., DictConfig], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build_cell(composed("scale=tiny", "method=delta-lora", *overrides))
+
+
+def test_a_model_that_does_not_fit_the_task_is_refused_with_the_one_that_does(
+    composed: Callable[..., DictConfig],
+) -> None:
+    with pytest.raises(UserError, match="use model=gpt2-tiny"):
+        build_cell(composed("scale=tiny", "model.kind=classification"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_paper_scale_without_a_gpu_names_the_scale_that_runs_without(
+    composed: Callable[..., DictConfig],
+) -> None:
+    with pytest.raises(UserError, match="scale=tiny"):
+        build_cell(composed("scale=paper"))
+
+
+def key(composed: Callable[..., DictConfig], *overrides: str) -> str:
+    return build_cell(composed("scale=tiny", *overrides)).key
+
+
+def test_the_key_changes_with_what_changes_the_numbers(composed: Callable[..., DictConfig]) -> None:
+    changes = [
+        "seed=2",
+        "method=lora",
+        "method.rank=2",
+        "method.update_ratio=3",
+        "task.train.epochs=3",
+        "task.decode.beam_size=2",
+        "task.max_train_examples=1000",
+        "task.train.dropouts.attn_pdrop=0.1",
+    ]
+    keys = [key(composed), *(key(composed, change) for change in changes)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_stays_with_what_does_not(composed: Callable[..., DictConfig]) -> None:
+    same = [
+        "task.train.save_steps=7",
+        "task.train.logging_steps=7",
+        "task.train.micro_batch_size=4",
+        "task.decode.batch_size=3",
+        "method.update_ratio=2",
+        "method.label=x",
+        "task.sweeps.update_ratio=[1]",
+        "cache_dir=/tmp/elsewhere",
+    ]
+    assert {key(composed, change) for change in same} == {key(composed)}

@@ -1,0 +1,182 @@
+"""Figure 3 and the curves: from the records alone, as they say; the same records give the same files."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from helpers.table_records import COUNTS, grid_of, write_run
+
+from delta_lora.errors import UserError
+from delta_lora.suite.config.grid import GridCell
+from delta_lora.suite.pages.figure3 import render_figure3
+from delta_lora.suite.pages.notebook import spec
+from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
+from delta_lora.suite.pages.table import find_table, write_table
+from delta_lora.suite.records.records import run_folder, write_text
+from delta_lora.suite.tables.figure3 import Figure3, check_similarity
+from delta_lora.suite.tables.frames import read_csv
+
+E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
+TINY = ["scale=tiny", "model.path=/a/checkpoint"]
+BLOCKS = 6
+COSINES = {"lora": 0.9, "ft-qv": 0.8, "delta-lora": 0.6}
+RANKS = {"lora": 4, "ft-qv": 64, "delta-lora": 8}
+
+
+@pytest.fixture(autouse=True)
+def no_local_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
+
+
+def similarity(method: str, shift: float = 0.0) -> dict[str, dict[str, Any]]:
+    """What a run of ``method`` measures: the cosine falls from block to block."""
+    values = np.linspace(5.0, 1.0, RANKS[method])
+    return {
+        f"transformer.h.{block}.attn.c_attn.{name}_proj": {
+            "cosine": COSINES[method] - 0.01 * block + shift,
+            "weight_norm": 10.0,
+            "update_norm": 2.0,
+            "rank": RANKS[method],
+            "singular_values": values.tolist(),
+        }
+        for block in range(BLOCKS)
+        for name in "vq"
+    }
+
+
+def write_similar(results: Path, cell: GridCell, found: Any) -> None:
+    write_text(run_folder(results, cell.key) / "similarity.json", json.dumps(found))
+    write_run(results, cell, dict.fromkeys(E2E, 50.0))
+
+
+def overrides(results: Path, table: str, *extra: str) -> list[str]:
+    return [f"table={table}", *TINY, *extra, f"results_dir={results}", f"cache_dir={results / 'cache'}"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    """Finished runs of all three methods with two seeds."""
+    asked = overrides(tmp_path, "figure3", "seed=1,2")
+    for cell in grid_of(tmp_path, *asked).cells:
+        write_similar(tmp_path, cell, similarity(cell.config.method.name, 0.001 * cell.config.seed))
+    return asked
+
+
+def figure(asked: list[str]) -> Figure3:
+    return render_figure3(asked)[0]
+
+
+def test_the_csv_has_a_row_for_each_matrix_of_each_run(runs: list[str], tmp_path: Path) -> None:
+    render_figure3(runs)
+    frame = read_csv((tmp_path / "tiny" / "figure3.csv").read_text(encoding="utf-8"))
+    assert len(frame) == 3 * 2 * 2 * BLOCKS
+    row = frame[(frame.method == "delta-lora") & (frame.seed == "2") & (frame.block == "5") & (frame.projection == "q")]
+    assert float(row.cosine.item()) == pytest.approx(0.6 - 0.05 + 0.002)
+    assert (row["rank"].item(), row.rank_limit.item()) == ("8", "8")
+    assert len(row.singular_values.item().split()) == 8
+    assert set(frame[frame.method == "lora"].rank_limit) == {"4"}
+
+
+def test_both_sentences_are_held_against_the_blocks(runs: list[str]) -> None:
+    found, claims, _ = render_figure3(runs)
+    assert [claim.verdict for claim in claims] == ["reproduced", "reproduced"]
+    assert claims[0].shares[0].share == 1.0
+    assert (claims[0].shares[0].blocks, claims[0].shares[0].seeds) == (BLOCKS, 2)
+    assert found.problems == []
+
+
+def test_half_of_the_blocks_are_within_noise_and_few_of_them_not_reproduced(tmp_path: Path) -> None:
+    asked = overrides(tmp_path, "figure3")
+    for cell in grid_of(tmp_path, *asked).cells:
+        measured = similarity(cell.config.method.name)
+        if cell.config.method.name == "delta-lora":  # above the others in the later blocks of W_q, in all of W_v
+            for module, values in measured.items():
+                if "v_proj" in module or int(module.split(".")[2]) >= 3:
+                    values["cosine"] = 0.99
+        write_similar(tmp_path, cell, measured)
+    lowest = check_similarity(figure(asked))[1]
+    assert [share.verdict for share in lowest.shares] == ["within noise", "not reproduced"]
+    assert lowest.verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (None, "it has no similarity.json"),
+        ({}, "no matrix in it"),
+        ([], "cannot be read"),
+        ({"transformer.h.0.attn.c_attn.q_proj": {"cosine": 1.0}}, "cannot be read"),
+        ({"lm_head": similarity("lora").popitem()[1]}, "no block's"),
+        ({**similarity("lora"), **{"transformer.h.0.attn.c_attn.q_proj": None}}, "cannot be read"),
+    ],
+)
+def test_a_record_that_does_not_say_is_named_and_left_out(tmp_path: Path, found: Any, problem: str) -> None:
+    asked = overrides(tmp_path, "figure3")
+    for cell in grid_of(tmp_path, *asked).cells:
+        if cell.config.method.name != "lora":
+            write_similar(tmp_path, cell, similarity(cell.config.method.name))
+        elif found is None:
+            write_run(tmp_path, cell, dict.fromkeys(E2E, 50.0))
+        else:
+            write_similar(tmp_path, cell, found)
+    left = figure(asked)
+    (only,) = left.problems
+    assert problem in only and "lora, seed 1" in only
+    assert "delete that folder and train it again: python scripts/train.py -m table=figure3" in only
+    assert set(left.frame["method"]) == {"ft-qv", "delta-lora"}
+    assert [claim.verdict for claim in check_similarity(left)] == ["not run", "not run"]
+    assert problem.split()[-1] in (tmp_path / "tiny" / "figure3.md").read_text(encoding="utf-8").replace("\\", "")
+
+
+def test_without_a_run_the_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no finished run of Figure 3 .*train\.py -m table=figure3"):
+        render_figure3(overrides(tmp_path, "figure3"))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_equal_records_give_equal_files(runs: list[str]) -> None:
+    first = {path.name: path.read_bytes() for path in render_figure3(runs)[2]}
+    again = {path.name: path.read_bytes() for path in render_figure3(runs)[2]}
+    assert first == again
+    assert set(first) >= {"figure3.png", "figure3.svg", "figure3-updates.png", "figure3-updates.svg"}
+    assert b"<dc:date>" not in first["figure3.svg"]
+    assert first["figure3.png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("table", "setting"), [("table7", "update_ratio"), ("table8", "start_steps")])
+def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str) -> None:
+    asked = overrides(tmp_path, table, "seed=1,2")
+    for cell in grid_of(tmp_path, *asked).cells:
+        value = float(cell.config.method[setting])
+        texts = [{"id": i, "prediction": "a pub", "references": ["a pub"]} for i in range(2)]
+        write_run(tmp_path, cell, dict.fromkeys(E2E, 40.0 + value / 2 + cell.config.seed), texts, counts=COUNTS)
+    folder = tmp_path / "tiny"
+    paths = write_table(find_table(grid_of(tmp_path, *asked)), [], folder)
+    assert {path.suffix for path in paths} == {".md", ".csv", ".tex", ".png", ".svg"}
+    page = (folder / f"{table}.md").read_text(encoding="utf-8")
+    shape = page.split("## Shape")[1]
+    line = next(line for line in shape.splitlines() if line.startswith("| BLEU"))
+    last, best = ("λ = 5", "λ = 2") if table == "table7" else ("K = 80", "K = 900")
+    assert last in line and best in line
+    assert ("+0.49" if table == "table7" else "+0.91") in line  # by hand, from the paper's BLEU column
+    assert "±" in page.split("## Shape")[0]
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_nothing_is_drawn_beyond_the_picture(comparable: bool) -> None:
+    """As the committed figures have it: legends, titles and labels of the axes too."""
+    files = {
+        name: read_csv((ROOT / f"results/tiny/{name}.csv").read_text()) for name in ("table7", "table8", "figure3")
+    }
+    curves = {number: draw_curves(files[f"table{number}"], spec(number), comparable) for number in (7, 8)}
+    drawings = [*curves.values(), draw_similarity(files["figure3"]), draw_spectra(files["figure3"])]
+    for figure, suffix in product(drawings, ("png", "svg")):
+        image(figure, suffix)
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, suffix
+    labels = {number: figure.axes[0].get_xlabel() for number, figure in curves.items()}
+    assert labels == {7: "λ", 8: "K: ours (the paper’s below)"}

@@ -1,0 +1,136 @@
+"""What the notebooks show, from runs and without them, and the page that needs no network."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers.table_records import grid_of, write_run
+
+from delta_lora.errors import UserError
+from delta_lora.suite.pages import notebook, report
+from delta_lora.suite.pages.examples import render_examples
+from delta_lora.suite.pages.table import find_table, write_table
+
+E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
+WEBNLG = [f"{metric}-{part}" for metric in ("BLEU", "METEOR", "TER") for part in "SUA"]
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results in the test's folder, and nothing remembered from another test."""
+    monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
+    monkeypatch.delenv("DELTA_LORA_SCALE", raising=False)
+    monkeypatch.delenv("DELTA_LORA_SEEDS", raising=False)
+    monkeypatch.setenv("DELTA_LORA_RESULTS", str(tmp_path))
+    for kept in (notebook.table_text, notebook.figure_text, notebook.examples):
+        kept.cache_clear()
+
+
+def write_table_runs(results: Path, table: str, metrics: dict[str, float]) -> None:
+    """Finished runs of two of a table's methods."""
+    for cell in grid_of(results, f"table={table}", "scale=tiny", "method=lora,delta-lora").cells:
+        lines = [
+            {
+                "id": i,
+                "input": f"name : {i}",
+                "prediction": f"<b>{cell.config.method.name}</b> {i}",
+                "references": ["ref"],
+            }
+            for i in range(9)
+        ]
+        write_run(results, cell, metrics, lines)
+
+
+def test_a_low_score_that_is_good_is_coloured_as_better(tmp_path: Path) -> None:
+    write_table_runs(tmp_path, "table2", {**dict.fromkeys(WEBNLG, 60.0), "METEOR-S": 0.3, "TER-S": 0.1, "TER-U": 0.9})
+    shown = notebook.show_table(2)
+    row = next(line for line in shown.html.split("<tr>") if "Delta-LoRA" in line)
+    cells = dict(
+        zip(WEBNLG, re.findall(r'<td( style="background-color:([^;]*);[^"]*")?>([+-][^<]*)</td>', row), strict=True)
+    )
+    assert (cells["TER-S"][1], cells["TER-S"][2]) == (notebook.BETTER, "-0.240 ▲")  # the paper's is 0.34
+    assert (cells["TER-U"][1], cells["TER-U"][2][-1]) == (notebook.WORSE, "▼")
+    assert (cells["METEOR-S"][1], cells["METEOR-S"][2]) == (notebook.WORSE, "-0.150 ▼")
+    assert "TER-S ↓" in shown.html and "BLEU-S ↑" in shown.html
+    assert "not run" in shown.html
+
+
+def test_the_rendered_file_stands_in_where_the_runs_are_missing(tmp_path: Path) -> None:
+    write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
+    write_table(find_table(grid_of(tmp_path, "table=table1", "scale=tiny")), [], tmp_path / "tiny")
+    from_runs = notebook.show_table(1).html
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    notebook.table_text.cache_clear()
+    assert notebook.show_table(1).html == from_runs
+    assert "61.25" in from_runs
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_with_neither_runs_nor_files_one_line_names_the_command(number: int) -> None:
+    assert f"make table{number} SCALE=tiny" in repr(notebook.show_table(number))
+
+
+def test_every_other_part_names_its_command_too() -> None:
+    shown = [
+        notebook.show_curves(7),
+        notebook.show_shape(8),
+        notebook.show_similarity(),
+        notebook.show_spectra(),
+        notebook.show_ranks(),
+        notebook.show_claims(),
+        notebook.show_examples("e2e"),
+    ]
+    for part in shown:
+        assert re.search(r"make (tables|table\d|figure3|claims) SCALE=tiny", repr(part))
+        assert "\n" not in repr(part)
+
+
+def test_examples_are_the_same_items_of_every_method(tmp_path: Path) -> None:
+    write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 50.0))
+    found, problems, (path,) = render_examples(["scale=tiny", f"results_dir={tmp_path}"])
+    assert problems == [] and path == tmp_path / "tiny" / "examples.json"
+    (task,) = json.loads(path.read_text(encoding="utf-8"))
+    assert task == found[0]
+    assert [item["id"] for item in task["items"]] == [0, 2, 4, 6]
+    assert task["items"][1]["outputs"] == {"LoRA (repr.)": "<b>lora</b> 2", "Delta-LoRA (Ours)": "<b>delta-lora</b> 2"}
+    html = notebook.show_examples("e2e").html
+    assert "&lt;b&gt;delta-lora&lt;/b&gt; 2" in html and "<b>" not in html
+    assert "make tables" in repr(notebook.show_examples("xsum"))
+
+
+def test_examples_need_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no finished run of Tables 1 to 3 .*table=table1"):
+        render_examples(["scale=tiny", f"results_dir={tmp_path}"])
+
+
+def made_notebook() -> nbformat.NotebookNode:
+    """A notebook with the kinds of output that ours have."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    outputs = [
+        {"text/html": "<table><tr><td>1</td></tr></table>", "text/plain": "1"},
+        {"image/png": "iVBORw0KGgo=", "text/plain": "Figure 3"},
+        {"text/markdown": "| a |\n| :-- |\n| b |", "text/plain": "a"},
+    ]
+    cells = [new_code_cell("secret_call()", outputs=[new_output("execute_result", data=data)]) for data in outputs]
+    return new_notebook(cells=[new_markdown_cell("# Title"), *cells])
+
+
+def test_the_page_fetches_nothing_and_its_tables_scroll_in_their_own_box() -> None:
+    html = report.page("tiny", [("tables", report.as_html(made_notebook()))])
+    assert not re.search(r'<script|<link|@import|(?:src|href)="(?!#|data:)|url\(', html)
+    assert html.count('<div class="wide"><table') == html.count("<table") == 2
+    assert 'src="data:image/png;base64,' in html
+    assert "secret_call" not in html
+    assert 'name="viewport"' in html
+
+
+def test_a_failing_notebook_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notebooks").mkdir()
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(broken, tmp_path / "notebooks" / "tables.ipynb")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"notebooks/tables\.ipynb fails: ZeroDivisionError"):
+        report.execute("tables", ["scale=tiny"])
