@@ -111,5 +111,5 @@ def short_glue(
         f"model.path={roberta_checkpoint}", "model.hidden_size=32", f"cache_dir={tmp_path / 'cache'}",
         "task.init_from=null", "task.max_train_examples=96", "task.max_test_examples=40", "task.train.batch_size=8",
         "task.train.epochs=2", "task.train.save_steps=6", "task.train.logging_steps=4",
-        "task.delta_lora.start_steps=3", "task.train.max_length=256", *extra,
+        "task.per_method.delta_lora.start_steps=3", "task.train.max_length=256", *extra,
     )  # fmt: skip

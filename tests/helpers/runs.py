@@ -29,7 +29,7 @@ SHORT = [
     "task.train.warmup_steps=2",
     "task.train.save_steps=5",
     "task.train.logging_steps=4",
-    "task.delta_lora.start_steps=3",
+    "task.per_method.delta_lora.start_steps=3",
     "task.decode.beam_size=2",
     "task.decode.max_new_tokens=8",
 ]

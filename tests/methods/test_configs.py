@@ -63,7 +63,9 @@ def test_a_relative_of_lora_needs_a_configuration_only(composed: Composed) -> No
 
 
 def test_low_rank_methods_take_the_tasks_values(composed: Composed) -> None:
-    config = composed("task=e2e", "method=delta-lora", "task.lora.rank=7", "task.delta_lora.start_steps=11")
+    config = composed(
+        "task=e2e", "method=delta-lora", "task.per_method.lora.rank=7", "task.per_method.delta_lora.start_steps=11"
+    )
     assert OmegaConf.to_container(config.method, resolve=True) == {
         "_target_": "delta_lora.methods.delta_lora.DeltaLoraMethod",
         "name": "delta-lora",
@@ -80,5 +82,5 @@ def test_low_rank_methods_take_the_tasks_values(composed: Composed) -> None:
 
 def test_a_task_may_have_its_own_pruning_schedule(composed: Composed) -> None:
     assert composed("task=e2e", "method=adalora").method.final_fraction == 0.5
-    config = composed("task=e2e", "method=adalora", "+task.adalora.final_fraction=0.3")
+    config = composed("task=e2e", "method=adalora", "+task.per_method.adalora.final_fraction=0.3")
     assert config.method.final_fraction == 0.3

@@ -120,3 +120,13 @@ def test_the_key_stays_with_what_does_not(composed: Callable[..., DictConfig]) -
         "cache_dir=/tmp/elsewhere",
     ]
     assert {key(composed, change) for change in same} == {key(composed)}
+
+
+def test_a_tasks_settings_for_one_more_method_change_no_other_runs_key(composed: Callable[..., DictConfig]) -> None:
+    for method in ("lora", "delta-lora", "adalora", "full"):
+        with_pissa = key(composed, f"method={method}", "+task.per_method.pissa={rank: 3}")
+        assert with_pissa == key(composed, f"method={method}")
+
+
+def test_a_tasks_settings_for_the_runs_own_method_change_its_key(composed: Callable[..., DictConfig]) -> None:
+    assert key(composed, "method=lora", "task.per_method.lora.rank=3") != key(composed, "method=lora")

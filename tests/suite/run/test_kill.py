@@ -20,7 +20,7 @@ from delta_lora.suite.run.recipe import run_cell
 
 KILLS = int(os.environ.get("KILLS", "20"))  # per method; make chaos: more, from another seed
 SEED = int(os.environ.get("SEED", "0"))
-SHORTER = ["task.max_train_examples=48", "task.train.save_steps=3", "task.delta_lora.start_steps=2"]
+SHORTER = ["task.max_train_examples=48", "task.train.save_steps=3", "task.per_method.delta_lora.start_steps=2"]
 DAMAGES = 5  # of each kind
 
 Short = Callable[..., DictConfig]

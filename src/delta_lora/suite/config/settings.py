@@ -13,10 +13,10 @@ from delta_lora.suite.cli import CONFIGS, choices
 # A method's own arguments are checked by its class, a table's and a figure's section by their specifications.
 ELSEWHERE = ("method", "table", "figure")
 # Groups whose keys are names of something else.
-OPEN = ("task.train.dropouts", "task.files.sha256", "task.sweeps")
+OPEN = ("task.per_method", "task.train.dropouts", "task.files.sha256", "task.sweeps")
 # Settings whose values in configs/ do not tell their kind.
 KINDS = {
-    **{name: {"a group of settings"} for name in ("model", "task", "method", "scale", "logger")},
+    **{name: {"a group of settings"} for name in ("model", "task", "task.per_method", "method", "scale", "logger")},
     **{name: {"text"} for name in ("results_dir", "cache_dir", "method.name", "method.label", "method._target_")},
     **{name: {"text", "null"} for name in ("data_dir", "task.init_from", "model.path", "model.revision")},
 }
