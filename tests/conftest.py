@@ -47,8 +47,9 @@ SENTENCES = [
 def gpt2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stock GPT-2 checkpoint with random weights (2 blocks, width 32) and its own byte-level BPE."""
     import torch
+    from helpers.models import gpt2_config
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("gpt2")
     bpe = ByteLevelBPETokenizer()
@@ -57,8 +58,8 @@ def gpt2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=end, bos_token=end)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
-    config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **size)
+    off = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    config = gpt2_config(vocab_size=len(tokenizer), n_head=2, n_positions=256, **off)
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
@@ -80,22 +81,22 @@ def short(composed: Callable[..., DictConfig], gpt2_checkpoint: Path) -> Callabl
 def roberta_checkpoint(gpt2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stock RoBERTa checkpoint with random weights (2 blocks, width 32) and the small GPT-2's BPE."""
     import torch
-    from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM
+    from helpers.models import roberta_config
+    from transformers import AutoTokenizer, RobertaForMaskedLM
 
     folder = tmp_path_factory.mktemp("roberta")
     tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint)
     tokenizer.add_special_tokens({"pad_token": "<pad>", "sep_token": "</s>", "cls_token": "<s>"})
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = RobertaConfig(
+    config = roberta_config(
         vocab_size=len(tokenizer),
         type_vocab_size=1,
         bos_token_id=tokenizer.cls_token_id,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.sep_token_id,
         max_position_embeddings=1024,
-        **size,
+        num_labels=2,
     )
     RobertaForMaskedLM(config).save_pretrained(folder)
     return folder

@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
-    GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
     RobertaConfig,
@@ -19,6 +18,7 @@ from transformers import (
 
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.models.gpt2 import split_attention
+from helpers.models import bart_config, gpt2_config, gpt2_medium_config, roberta_config
 
 GPT2 = ModelSpec("gpt2", "causal", ("q_proj", "v_proj"), ("wte", "wpe"))
 ROBERTA = ModelSpec(
@@ -38,7 +38,7 @@ def real_model(family: str) -> PreTrainedModel:
     """gpt2-medium, roberta-base or bart-large from its published configuration, without its weights."""
     with torch.device("meta"):
         if family == "gpt2":
-            return split_attention(GPT2LMHeadModel(GPT2Config(n_embd=1024, n_layer=24, n_head=16)))
+            return split_attention(GPT2LMHeadModel(gpt2_medium_config()))
         if family == "roberta":
             return RobertaForSequenceClassification(
                 RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
@@ -50,31 +50,15 @@ def stock_model(family: str, seed: int = 0) -> PreTrainedModel:
     """Two layers, width 32, no dropout, stock; with weights of size 0.2, so that logits differ clearly."""
     torch.manual_seed(seed)
     if family == "gpt2":
-        config: Any = GPT2Config(
-            vocab_size=VOCABULARY,
-            n_embd=32,
-            n_layer=2,
-            n_head=2,
-            n_positions=32,
-            bos_token_id=0,
-            eos_token_id=0,
+        config: Any = gpt2_config(
+            vocab_size=VOCABULARY, n_head=2, bos_token_id=0, eos_token_id=0, initializer_range=0.2
         )
-        config.update({"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "initializer_range": 0.2})
         return GPT2LMHeadModel(config).eval()
     if family == "roberta":
-        config = RobertaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-        )
-        config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2})
-        config.update({"max_position_embeddings": 40, "num_labels": 3})
+        config = roberta_config(vocab_size=VOCABULARY, max_position_embeddings=40, initializer_range=0.2)
+        config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
         return RobertaForSequenceClassification(config).eval()
-    config = BartConfig(vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2, init_std=0.2)
-    config.update({"encoder_attention_heads": 2, "decoder_attention_heads": 2, "dropout": 0.0})
-    config.update({"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 40})
+    config = bart_config(vocab_size=VOCABULARY, max_position_embeddings=40, init_std=0.2, dropout=0.0)
     return BartForConditionalGeneration(config).eval()
 
 

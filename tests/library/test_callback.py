@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from helpers.models import gpt2_config
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (
-    GPT2Config,
     GPT2LMHeadModel,
     Trainer,
     TrainerCallback,
@@ -41,9 +41,7 @@ class Tokens(Dataset[dict[str, Tensor]]):
 
 def fresh_model() -> PeftModel:
     torch.manual_seed(0)
-    off = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
-    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=61, n_positions=16, **off)
-    model = split_attention(GPT2LMHeadModel(config))
+    model = split_attention(GPT2LMHeadModel(gpt2_config(vocab_size=61, n_positions=16)))
     return get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"]))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import llama_config
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from delta_lora import DeltaLora
 
@@ -20,18 +21,8 @@ STEPS, K = 10, 3
 
 def fresh_model() -> PeftModel:
     torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=53,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
     options = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"])
-    return get_peft_model(LlamaForCausalLM(config).double(), options, autocast_adapter_dtype=False)
+    return get_peft_model(LlamaForCausalLM(llama_config()).double(), options, autocast_adapter_dtype=False)
 
 
 def batches() -> Tensor:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from helpers.models import gpt2_config
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from delta_lora import DeltaLora
 from delta_lora.models.gpt2 import split_attention
@@ -19,17 +20,7 @@ VOCABULARY = 61
 
 def small_gpt2(dtype: torch.dtype = torch.float64) -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    config = GPT2Config(
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        vocab_size=VOCABULARY,
-        n_positions=16,
-        resid_pdrop=0,
-        attn_pdrop=0,
-        embd_pdrop=0,
-    )
-    return split_attention(GPT2LMHeadModel(config)).to(dtype)
+    return split_attention(GPT2LMHeadModel(gpt2_config(vocab_size=VOCABULARY, n_positions=16))).to(dtype)
 
 
 def with_lora(model: GPT2LMHeadModel, dropout: float = 0.0) -> PeftModel:

@@ -9,6 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from helpers.models import DECODER, VOCABULARY, bart_config, gpt2_config, llama_config, roberta_config
 from packaging.version import Version
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
@@ -16,59 +17,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
-    BartConfig,
-    GPT2Config,
-    LlamaConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
-    RobertaConfig,
 )
 
 from delta_lora import DeltaLora
 from delta_lora.errors import UserError
 from delta_lora.models.gpt2 import split_attention
 
-VOCABULARY = 53
-DECODER: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 32,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 2,
-}
-GPT2 = GPT2Config(
-    n_embd=32,
-    n_layer=2,
-    n_head=4,
-    vocab_size=VOCABULARY,
-    n_positions=32,
-    bos_token_id=0,
-    eos_token_id=1,
-    pad_token_id=2,
-)
-ROBERTA = RobertaConfig(**{**DECODER, "max_position_embeddings": 34}, num_labels=3)
-BART = BartConfig(
-    d_model=32,
-    encoder_layers=2,
-    decoder_layers=2,
-    encoder_attention_heads=4,
-    decoder_attention_heads=4,
-    encoder_ffn_dim=48,
-    decoder_ffn_dim=48,
-    vocab_size=VOCABULARY,
-    max_position_embeddings=32,
-    bos_token_id=0,
-    eos_token_id=1,
-    pad_token_id=2,
-    decoder_start_token_id=1,
-    forced_eos_token_id=1,
-)
+GPT2, ROBERTA, BART = gpt2_config(), roberta_config(), bart_config()
 Case = tuple[Any, type[Any], dict[str, Any], Callable[[PreTrainedModel], PreTrainedModel]]
 
 
@@ -114,7 +72,7 @@ CASES: dict[str, Case] = {
         same,
     ),
     "llama": (
-        LlamaConfig(**DECODER),
+        llama_config(),
         AutoModelForCausalLM,
         {
             "target_modules": "all-linear",
@@ -248,6 +206,6 @@ def test_the_effective_delta_is_what_the_weights_moved_by(tmp_path: Path) -> Non
 def test_an_adapter_whose_initialisation_rewrote_the_base_is_not_exported(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa", r=2, lora_alpha=4)
-    delta = DeltaLora(get_peft_model(AutoModelForCausalLM.from_config(LlamaConfig(**DECODER)), config), 2.0, 1)
+    delta = DeltaLora(get_peft_model(AutoModelForCausalLM.from_config(llama_config()), config), 2.0, 1)
     with pytest.raises(UserError, match="init_lora_weights='pissa' rewrote the base"):
         delta.export(tmp_path)

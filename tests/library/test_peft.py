@@ -7,26 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import gpt2_config, llama_config
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.integrations import dequantize_bnb_weight
 from torch import Tensor, nn
-from transformers import BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import BitsAndBytesConfig, GPT2LMHeadModel, LlamaForCausalLM
 
 from delta_lora import DeltaLora
 from delta_lora.errors import UserError
 
 K = 2
-LLAMA = LlamaConfig(
-    hidden_size=64,
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    vocab_size=53,
-    max_position_embeddings=32,
-    bos_token_id=0,
-    eos_token_id=1,
-)
+LLAMA = llama_config(hidden_size=64, intermediate_size=128)
 TOKENS = torch.randint(53, (3, 9), generator=torch.Generator().manual_seed(0))
 
 
@@ -220,7 +211,7 @@ def test_gradient_checkpointing_equals_training_without(reentrant: bool) -> None
 
 
 def test_a_tied_base_weight_is_an_error_and_a_branch_beside_it_is_none() -> None:
-    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=53, n_positions=16)
+    config = gpt2_config(n_embd=16, n_layer=1, n_head=2)
 
     def tied() -> PeftModel:
         torch.manual_seed(0)

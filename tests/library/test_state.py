@@ -11,10 +11,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
+from helpers.models import gpt2_config, gpt2_medium_config
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import set_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from delta_lora import DeltaLora, state
 from delta_lora.errors import UserError
@@ -27,7 +28,7 @@ FUSED = {"target_modules": ["c_attn"], "fan_in_fan_out": True}
 
 def gpt2(dtype: torch.dtype = torch.float32, seed: int = 0, layers: int = 2, **options: Any) -> PeftModel:
     torch.manual_seed(seed)
-    config = GPT2Config(n_embd=32, n_layer=layers, n_head=4, vocab_size=53, n_positions=16, resid_pdrop=0, attn_pdrop=0)
+    config = gpt2_config(n_layer=layers, n_positions=16)
     model = GPT2LMHeadModel(config).to(dtype)
     options = options or {"target_modules": ["q_proj", "v_proj"]}
     if "c_attn" not in options["target_modules"]:
@@ -130,7 +131,7 @@ def test_a_literal_run_restores_to_rounding() -> None:
 def test_the_state_is_small_at_gpt2_medium_size(tmp_path: Path) -> None:
     """Anchors of 48 layers with r = 4: 393,216 numbers, 1.5 MB in float32 (the weights are 201 MB)."""
     torch.manual_seed(0)
-    config = GPT2Config(n_embd=1024, n_layer=24, n_head=16, vocab_size=8, n_positions=8)
+    config = gpt2_medium_config(vocab_size=8, n_positions=8)
     model = get_peft_model(
         split_attention(GPT2LMHeadModel(config)), LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"])
     )

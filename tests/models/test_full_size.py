@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.models import gpt2_medium_config
 from omegaconf import DictConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -91,14 +92,13 @@ def test_gpt2_medium_trains_three_steps_and_decodes_two_inputs(
 ) -> None:
     """From a checkpoint folder in the hub's layout, with the counts of the paper's Table 1."""
     import torch
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+    from transformers import AutoTokenizer, GPT2LMHeadModel
 
     torch.manual_seed(0)
     folder = tmp_path / "gpt2-medium"
     tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint)
     tokenizer.save_pretrained(folder)
-    size = {"n_embd": 1024, "n_layer": 24, "n_head": 16, "bos_token_id": 0, "eos_token_id": 0}
-    GPT2LMHeadModel(GPT2Config(**size)).save_pretrained(folder)
+    GPT2LMHeadModel(gpt2_medium_config(bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
 
     run = run_cell(
         composed(

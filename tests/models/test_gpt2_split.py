@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.models import gpt2_config, gpt2_medium_config
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
 from delta_lora.models.gpt2 import fuse_attention, is_split, split_attention
@@ -13,7 +14,7 @@ from delta_lora.models.gpt2 import fuse_attention, is_split, split_attention
 
 def small_gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=97, n_positions=32)).eval()
+    model = GPT2LMHeadModel(gpt2_config(n_layer=3, vocab_size=97)).eval()
     for parameter in model.parameters():  # biases are zero at first; a split that loses them must be seen
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -69,7 +70,7 @@ def test_half_precision_frozen_weights_and_eval_mode_survive() -> None:
 
 def test_gpt2_medium_has_the_papers_parameter_counts() -> None:
     # 24 blocks × 2 matrices of 1024 × 1024 (48 M) and r = 4 factors for each (0.375 M): the paper's Table 1.
-    config = GPT2Config(n_embd=1024, n_layer=24, n_head=16)
+    config = gpt2_medium_config()
     with torch.device("meta"):
         model = split_attention(GPT2LMHeadModel(config))
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"]))
@@ -85,7 +86,7 @@ def test_wrong_models_are_refused() -> None:
     with pytest.raises(UserError, match="needs a GPT-2 model, got BertModel"):
         split_attention(BertModel(config))
     with pytest.raises(UserError, match="cross-attention"):
-        split_attention(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, add_cross_attention=True)))
+        split_attention(GPT2LMHeadModel(gpt2_config(add_cross_attention=True)))
     adapted = get_peft_model(split_attention(small_gpt2()), LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(UserError, match="merge and unload"):
         fuse_attention(adapted)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from helpers.models import gpt2_config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
 from delta_lora.tiny import models
@@ -116,9 +117,7 @@ def test_unknown_model_names_those_there_are(tmp_path: Path) -> None:
 def test_the_initial_weights_copy_what_they_have_read() -> None:
     torch.manual_seed(0)
     size, length = 500, 20
-    model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=size, n_embd=128, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
-    )
+    model = GPT2LMHeadModel(gpt2_config(vocab_size=size, n_embd=128, n_positions=1024))
     write_induction_circuit(model.eval())
     once = torch.randint(1, size, (8, length))
     with torch.no_grad():
