@@ -18,7 +18,8 @@ from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS
 from delta_lora.suite.plan.prefetch import Download, local_snapshot, needs, online
 from delta_lora.suite.plan.sample import Sample, draw_sample
-from delta_lora.suite.plan.timing import Speeds, fingerprint, plain, time_cell, training_work
+from delta_lora.suite.plan.speeds import Speeds, plain_config, training_work, work_key
+from delta_lora.suite.plan.timing import time_cell
 from delta_lora.suite.records.checkpoints import SEAL
 from delta_lora.suite.records.phases import PREDICTED, TRAINED, finished_phase
 from delta_lora.suite.records.records import read_run, run_folder
@@ -97,7 +98,7 @@ def time_missing(tables: dict[str, tuple[DictConfig, list[Cell]]]) -> Iterator[s
             continue
         name, work = (
             f"{cell.config.task.name} / {cell.spec.name}",
-            fingerprint(training_work(plain(cell.config))["task"]),
+            work_key(training_work(plain_config(cell))["task"]),
         )
         try:
             sample = samples.setdefault(f"{name} {work}", samples.get(f"{name} {work}") or draw_sample(cell))
@@ -197,8 +198,8 @@ def disk(tables: dict[str, list[PlannedCell]], jobs: int) -> Disk:
 
 def shape_of(cell: Cell) -> str:
     """Equal for cells with the same trained parameters."""
-    work = training_work(plain(cell.config))
-    return fingerprint([work["model"], work["method"], cell.task.model_settings(), cell.config.task.get("save_start")])
+    work = training_work(plain_config(cell))
+    return work_key([work["model"], work["method"], cell.task.model_settings(), cell.config.task.get("save_start")])
 
 
 def parameters(cell: Cell) -> tuple[int, int] | None:
