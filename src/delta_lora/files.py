@@ -1,13 +1,51 @@
-"""Files from elsewhere: found in a local folder, or downloaded once, from the web or the hub, and checked."""
+"""Files that several share: locked by one process at a time, or from elsewhere, downloaded once and checked."""
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from functools import cache
 from hashlib import file_digest, sha1
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delta_lora.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LEASE = 60  # seconds; renewed three times in that
+log = logging.getLogger(__name__)
+
+
+def locked(path: Path, timeout: float = -1) -> "BaseFileLock":
+    """Take the lock ``path``, which nobody holds longer than the process that took it lives.
+
+    It is one of the file system (``flock``). Where that has none (ENOSYS, ENOLCK: some network and container file
+    systems) it is a lease beside it, renewed while its owner lives and free `LEASE` seconds after its last renewal.
+
+    Args:
+        path: of the lock file; it stays when the lock is released.
+        timeout: seconds to wait for another owner; 0: do not, -1: for ever.
+
+    Raises:
+        filelock.Timeout: another process has it.
+        OSError: the file cannot be made there.
+    """
+    from filelock import FileLock, SoftFileLease
+
+    lock: BaseFileLock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=timeout)
+        return lock
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, TimeoutError) or getattr(error, "errno", ENOSYS) not in (ENOSYS, ENOLCK, EOPNOTSUPP):
+            raise
+        log.warning("no locks on this file system (%s): %s is kept by a lease of %d s", error, path.name, LEASE)
+    lock = SoftFileLease(path.with_suffix(".lease"), lease_duration=LEASE)
+    lock.acquire(timeout=timeout)
+    return lock
 
 
 def sha256_of(path: Path) -> str:

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.progress import Progress
 
 from delta_lora.errors import UserError
+from delta_lora.files import locked
 from delta_lora.tiny import bart, gpt2, pretrain, roberta
 from delta_lora.tiny.pretrain import Recipe, Start
 
@@ -53,12 +54,12 @@ def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path
     if _is_complete(folder):
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cache_dir / f".{folder.name}.lock")
+    path = cache_dir / f".{folder.name}.lock"
     try:
-        lock.acquire(timeout=0)
+        lock = locked(path, timeout=0)
     except Timeout:
         _LOG.warning("%s is being pretrained by another process; waiting for it", name)
-        lock.acquire()
+        lock = locked(path)
     try:
         if not _is_complete(folder):
             _make(recipe, folder)

@@ -241,6 +241,50 @@ def test_one_process_at_a_time_and_a_dead_one_does_not_count(
         assert time.monotonic() - started < 30, "a lock that its owner's death does not free"
 
 
+def without_flock(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """A file system that has no locks, as a FUSE or an old Lustre mount has none."""
+    import fcntl
+
+    def flock(file: Any, operation: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK])
+def test_without_flock_a_living_owner_keeps_others_out_and_a_dead_one_does_not(
+    error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from delta_lora import files
+
+    code = (
+        "import errno, fcntl, os\nfrom delta_lora import files\nfiles.LEASE = 3\n"
+        f"def flock(*_): raise OSError({error}, os.strerror({error}))\nfcntl.flock = flock\n{HOLDER}"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    without_flock(monkeypatch, error)
+    monkeypatch.setattr(files, "LEASE", 3)
+    with pytest.raises(Busy, match=f"process {holder.pid} on"), held(tmp_path / "run", "cell", wait=False):
+        pass
+    assert "no locks on this file system" in caplog.text
+    time.sleep(4)  # longer than a lease that nobody renews
+    with pytest.raises(Busy), held(tmp_path / "run", "cell", wait=False):
+        pass
+    holder.kill()
+    holder.wait()
+    with held(tmp_path / "run", "cell", wait=True):
+        assert (tmp_path / ".run.owner").is_file()
+
+
+def test_a_lock_file_of_a_host_that_is_gone_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """filelock's own fallback leaves such a file, and waits for it for ever."""
+    without_flock(monkeypatch, errno.ENOSYS)
+    (tmp_path / ".run.lock").write_text("4711\ngone-host\n")
+    with held(tmp_path / "run", "cell", wait=False):
+        pass
+
+
 def test_the_second_process_finds_the_run_that_it_waited_for(
     short: Short, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +391,32 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     devices.take_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_a_gpu_that_another_user_holds_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from delta_lora.files import locked
+    from delta_lora.suite.machine import devices
+
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices.os, "getuid", lambda: 1001)
+    theirs = locked(tmp_path / "delta-lora-gpu-0-user-1002.lock")
+    assert devices.take("0") is None
+    theirs.release()  # the file stays
+    mine = devices.take("0")
+    assert mine is not None and (tmp_path / "delta-lora-gpu-0-user-1001.lock").is_file()
+    monkeypatch.setattr(devices.os, "getuid", lambda: 1002)
+    assert devices.take("0") is None
+
+
+def test_a_lock_file_that_may_not_be_opened_is_a_taken_gpu_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from delta_lora.suite.machine import devices
+
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    own = tmp_path / f"delta-lora-gpu-0-user-{os.getuid()}.lock"
+    own.mkdir()  # root may open any file, but no folder
+    assert devices.take("0") is None
 
 
 def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:

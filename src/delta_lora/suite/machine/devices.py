@@ -1,16 +1,19 @@
 """One GPU a process, where several cells run at a time on one machine."""
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
+
+from delta_lora.files import locked
 
 # Asking for the number of GPUs then does not start CUDA, after which CUDA_VISIBLE_DEVICES would change nothing.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-_taken: list[FileLock] = []  # held for the life of the process
+_taken: list[BaseFileLock] = []  # held for the life of the process
 
 
 def take_gpu() -> None:
@@ -28,15 +31,40 @@ def take_gpu() -> None:
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = listed.split(",") if listed else [str(number) for number in range(count)]
     for name in names:
-        lock = FileLock(Path(tempfile.gettempdir()) / f"delta-lora-gpu-{name.replace('/', '-')}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        _taken.append(lock)
-        os.environ["CUDA_VISIBLE_DEVICES"] = name
-        return
+        if (lock := take(name)) is not None:
+            _taken.append(lock)
+            os.environ["CUDA_VISIBLE_DEVICES"] = name
+            return
     os.environ["CUDA_VISIBLE_DEVICES"] = names[os.getpid() % len(names)]
+
+
+def take(name: str) -> BaseFileLock | None:
+    """Lock a GPU; None where another process has it, of this user or of another on the same machine.
+
+    Each user has lock files of their own: nobody may open another's for writing in a folder that all share.
+    """
+    folder, stem = Path(tempfile.gettempdir()), f"delta-lora-gpu-{name.replace('/', '-')}"
+    own = folder / f"{stem}-user-{os.getuid()}.lock"
+    try:
+        lock = locked(own, timeout=0)
+    except (Timeout, OSError):
+        return None
+    if any(is_held(other) for other in folder.glob(f"{stem}-user-*.lock") if other != own):
+        lock.release()
+        return None
+    return lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds a lock file; one that may not be looked at is taken to be held."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of with the file
+        return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def has_gpu() -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from delta_lora.files import locked
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +23,8 @@ class Busy(Exception):
 def held(folder: Path, name: str, wait: bool) -> Iterator[None]:
     """Hold the run in ``folder``; the operating system lets go of it when this process dies, however it dies.
 
-    The lock is one of the file system (``flock``), so it also keeps processes on other machines out where they share
-    one that passes locks on, as NFS does.
+    The lock also keeps processes on other machines out, where they share a file system: one that passes locks on, as
+    NFS does, or, by a lease, one that has none (:func:`delta_lora.files.locked`).
 
     Args:
         folder: the run's folder; the lock lies beside it.
@@ -34,23 +36,22 @@ def held(folder: Path, name: str, wait: bool) -> Iterator[None]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path)
-    owner = path.with_suffix(".owner")
+    lock, owner = None, path.with_suffix(".owner")
     try:
-        lock.acquire(timeout=0)
+        lock = locked(path, timeout=0)
     except Timeout:
         if not wait:
             raise Busy(f"{name}: {described(owner)} is at it; skipped") from None
         print(f"{name}: {described(owner)} is at it; waiting for it", flush=True)
-        lock.acquire()
-    except (NotImplementedError, OSError) as error:
-        log.warning("%s: no lock on this file system (%s); see that nobody else runs this cell", name, error)
+        lock = locked(path)
+    except OSError as error:
+        log.warning("%s: no lock in this folder (%s); see that nobody else runs this cell", name, error)
     try:
         owner.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}), encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)
-        if lock.is_locked:
+        if lock is not None:
             lock.release()
 
 
