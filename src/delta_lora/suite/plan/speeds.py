@@ -14,6 +14,8 @@ from delta_lora.suite.machine.devices import device_name
 from delta_lora.suite.records.phases import STARTED, TRAINED, finished_phase
 from delta_lora.suite.records.records import read_runs, write_text
 
+LEAST = 50  # steps: in fewer, starting up is part of what is timed
+
 
 def training_work(config: Any) -> dict[str, Any]:
     """What decides how long a training step takes: runs that share it have the same rate on the same machine.
@@ -68,7 +70,7 @@ class Speeds:
         for run in read_runs(results_dir):
             if same_device(run.environment.get("device"), self.device):
                 self.runs += 1
-                self.note(run.config, run.train.get("examples_per_second"), run.train.get("decode_seconds"))
+                self.note(run.config, finished_rate(run.train), run.train.get("decode_seconds"))
         for path in (results_dir / "runs").glob("*/config.yaml"):
             started = finished_phase(path.parent, STARTED)
             if started is not None and same_device(started.get("device"), self.device):
@@ -123,11 +125,19 @@ def same_device(recorded: Any, here: str) -> bool:
     return recorded == here or (str(recorded).startswith("CPU,") and here.startswith("CPU,"))
 
 
+def finished_rate(train: dict[str, Any]) -> float | None:
+    """Examples per second of a finished training; None where it was over before it was up to speed."""
+    steps, resumed = train.get("steps"), train.get("resumed_from_step", 0)
+    if not (isinstance(steps, int) and isinstance(resumed, int) and steps - resumed >= LEAST):
+        return None
+    return train.get("examples_per_second")
+
+
 def unfinished_rate(folder: Path) -> float | None:
     """Examples per second that a run has noted so far, in its phases or its last checkpoint."""
     trained = finished_phase(folder, TRAINED)
     if trained is not None:
-        return trained.get("examples_per_second")
+        return finished_rate(trained)
     try:
         states = sorted(
             folder.glob("checkpoints/checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime
@@ -136,4 +146,4 @@ def unfinished_rate(folder: Path) -> float | None:
     except (OSError, ValueError, KeyError):
         return None
     rates = [row["examples_per_second"] for row in history if "examples_per_second" in row]
-    return median(rates) if rates else None
+    return median(rates) if rates and history[-1].get("step", 0) >= LEAST else None
