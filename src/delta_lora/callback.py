@@ -47,6 +47,7 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         resume_from: str | Path | None = None,
     ) -> None:
         self.delta: DeltaLora | None = None
+        state_file.Settings(update_ratio, start_steps, literal)  # a wrong value is told at once
         self._arguments: dict[str, Any] = {
             "update_ratio": update_ratio,
             "start_steps": start_steps,
@@ -56,6 +57,18 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         }
         self._resume_from = resume_from
 
+    def attach(self, model: nn.Module) -> DeltaLora:
+        """The :class:`DeltaLora` of this model, made at the first call; else training does that when it begins.
+
+        Raises:
+            UserError: Delta-LoRA does not fit the model.
+        """
+        if self.delta is None or not self.delta.belongs_to(model):
+            if self.delta is not None:
+                self.delta.detach()
+            self.delta = DeltaLora(model, **self._arguments)
+        return self.delta
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -64,11 +77,9 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         Raises:
             UserError: the checkpoint has no Delta-LoRA state, or that of another run.
         """
-        model: nn.Module = kwargs["model"]
-        if self.delta is None or not self.delta.anchored or not self.delta.belongs_to(model):
-            if self.delta is not None:
-                self.delta.detach()
-            self.delta = DeltaLora(model, **self._arguments)
+        delta = self.attach(kwargs["model"])
+        if not delta.anchored:
+            delta.restore()  # counts from 0 again, where an earlier training ended before the anchor
         if state.global_step > 0:
             folder = Path(self._resume_from or args.resume_from_checkpoint or _folder(args, state))
             self._load(folder, _recorded_digest(state))

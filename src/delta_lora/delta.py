@@ -1,22 +1,23 @@
 """Delta-LoRA for any PEFT model with LoRA layers (arXiv 2309.02411)."""
 
-import math
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from delta_lora import export, layers
+from delta_lora import export, forms, layers
 from delta_lora import state as state_file
-from delta_lora.anchor import Branch, Fold
 from delta_lora.errors import UserError
-from delta_lora.layers import MARK, Anchor
-from delta_lora.reference import Literal
-from delta_lora.watch import StepWatch
+from delta_lora.inits import start_offsets
+from delta_lora.layers import Anchor
+from delta_lora.reference import Algorithm1
+from delta_lora.state import Settings
+from delta_lora.updates import LowRankUpdate
+from delta_lora.watch import GradientProbe, StepWatch
 
 
 class DeltaLora:
@@ -27,9 +28,8 @@ class DeltaLora:
 
         W_0 − λ s B_*A_* + (1+λ) s B A.
 
-    So the anchor is taken once, after step K+1: −λ s B_*A_* goes into W (or into a frozen branch beside it),
-    and from then on plain LoRA runs at scale (1+λ)s, with the gradients of A and B multiplied by 1/(1+λ). A
-    further :meth:`step` costs nothing. Use::
+    So the anchor is taken once, after step K+1: −λ s B_*A_* goes into W (or into a frozen branch beside it), and from
+    then on plain LoRA runs at scale (1+λ)s, with the gradients of A and B multiplied by 1/(1+λ). Use::
 
         delta = DeltaLora(peft_model, update_ratio=2.0, start_steps=500)
         …; loss.backward(); optimizer.step(); delta.step(); optimizer.zero_grad()
@@ -38,9 +38,11 @@ class DeltaLora:
     gradients accumulate, ``accelerate`` skipped is no step, and is noticed. Don't call it between a forward pass and
     its backward pass, which must see the same W.
 
+    An initialisation that rewrites the base (PiSSA, OLoRA) is counted: what is reported and exported is the update
+    over the checkpoint that anyone loads.
+
     Args:
-        model: a ``PeftModel``, also inside DDP or ``torch.compile``. Its optimizer must hold the LoRA
-            factors.
+        model: a ``PeftModel``, also inside DDP or ``torch.compile``. Its optimizer must hold the LoRA factors.
         update_ratio: λ ≥ 0; 0 is plain LoRA, bit for bit.
         start_steps: K ≥ 0; W first changes with optimizer step K+2, counted from 1.
         literal: Algorithm 1 as printed, with its dense product per step. Needed under LoRA dropout.
@@ -50,13 +52,13 @@ class DeltaLora:
 
     Attributes:
         model: the unwrapped ``PeftModel``.
-        update_ratio: λ.
-        start_steps: K.
+        update_ratio, start_steps: λ and K.
         steps: optimizer steps seen so far.
+        offsets: by layer, how far W was from the checkpoint's W_0 before training: PiSSA's part, or another run's.
 
     Raises:
-        UserError: no LoRA layers, an unknown adapter, or a layer or option that the method does not fit; the
-            message has the reason and the alternative.
+        UserError: no LoRA layers, an unknown adapter, or a layer, option or initialisation that the method does not
+            fit; the message has the reason and the alternative.
     """
 
     def __init__(
@@ -69,36 +71,28 @@ class DeltaLora:
         adapter_name: str | None = None,
         anchor: Anchor = "auto",
     ) -> None:
-        if (
-            isinstance(update_ratio, bool)
-            or not isinstance(update_ratio, int | float)
-            or not 0 <= update_ratio < math.inf
-        ):
-            raise UserError(f"update_ratio must be a finite number ≥ 0, got {update_ratio!r}")
-        if isinstance(start_steps, bool) or not isinstance(start_steps, int) or start_steps < 0:
-            raise UserError(f"start_steps must be an integer ≥ 0, got {start_steps!r}")
+        self._settings = Settings(update_ratio, start_steps, literal)
         if anchor not in ("fold", "branch", "auto"):
             raise UserError(f"anchor must be 'fold', 'branch' or 'auto', got {anchor!r}")
-        model = _unwrap(model)
+        model = layers.unwrap(model)
         if adapter_name is None:
             adapter_name = model.active_adapter if isinstance(model, PeftModel) else "default"
         self._layers = layers.adapted_layers(model, adapter_name)
         assert isinstance(model, PeftModel)  # adapted_layers has refused anything else
-        self.model = model
-        self.adapter_name = adapter_name
-        self.update_ratio = float(update_ratio)
-        self.start_steps = start_steps
-        self.literal = literal
+        self.model, self.adapter_name = model, adapter_name
+        self.update_ratio, self.start_steps, self.literal = float(update_ratio), start_steps, literal
         self.steps = 0
+        offsets = start_offsets(model, adapter_name)
+        self.offsets: dict[str, LowRankUpdate] = offsets or {}
+        self._start_known = offsets is not None
         self._anchor: Anchor = anchor
-        self._forms: list[Fold | Branch | Literal] = []
-        self._trained = False
+        self._forms: list[forms.Form] = []
         self._open = True
         if self.update_ratio > 0:
             for layer in self._layers:
                 layers.check(layer, literal=literal, anchor=anchor)
         self._watch = StepWatch([layer.b for layer in self._layers])
-        self._probes = [layers.add_hook(layer.b, self._on_gradient) for layer in self._layers]
+        self._probe = GradientProbe([layer.b for layer in self._layers])
 
     @property
     def anchored(self) -> bool:
@@ -111,60 +105,62 @@ class DeltaLora:
         Raises:
             UserError: no gradient has reached the adapter yet, or :meth:`detach` was called.
         """
-        if not self._trained:
+        if not self._probe.reached:
             raise UserError(
                 f"step() was called before any backward pass reached adapter {self.adapter_name!r}: call it after"
                 " loss.backward() and optimizer.step(), on a trainable, active adapter"
             )
         if not self._open:
             raise UserError("step() was called after detach() or merge(): make a new DeltaLora on a fresh model")
+        self._check_start()
         if not self._watch.stepped():
             return
-        if self._probes:
-            self._remove_probes()
+        self._probe.remove()
         if self.steps == self.start_steps and self.update_ratio > 0:
-            self._place([layer.snapshot() for layer in self._layers])
+            self._place([(*layer.snapshot(), False) for layer in self._layers])
         elif self.literal:
             for form in self._forms:
-                assert isinstance(form, Literal)
+                assert isinstance(form, Algorithm1)
                 form.update()
         self.steps += 1
 
     def belongs_to(self, model: nn.Module) -> bool:
         """Whether this object moves ``model`` (wrapped or not)."""
-        return _unwrap(model) is self.model
+        return layers.unwrap(model) is self.model
 
     def effective_delta(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """The whole learned update of each layer, effective W − W_0 = b @ a, as low-rank factors.
 
         Yields:
-            ``(name, b, a)``: the layer's name in the plain model, b (d, R) with all scales in it, a (R, c); R
-            is r before the anchor is taken (and at λ = 0), 2r after. Float32 or wider, detached copies on W's
-            device.
+            ``(name, b, a)``: the layer's name in the plain model, b (d, R) with all scales in it, a (R, c); R is r
+            before the anchor, 2r after, and r more where the initialisation rewrote W_0. Float32 or wider, copies.
+
+        Raises:
+            UserError: the initialisation rewrote W_0, and the adapter had left its start when this object was made.
         """
-        for index, layer in enumerate(self._layers):
-            dtype = torch.promote_types(layer.a.dtype, torch.float32)
-            a, b = (factor.to(dtype) for factor in layer.snapshot())
-            if not self.anchored:
-                yield layer.name, layer.scale * b, a
-            else:
-                form, shift = self._forms[index], self.update_ratio * layer.scale
-                b_anchor, a_anchor = form.b.to(b), form.a.to(a)
-                yield (
-                    layer.name,
-                    torch.cat([(layer.scale + shift) * b, -shift * b_anchor], 1),
-                    torch.cat([a, a_anchor]),
-                )
+        self._check_start()
+        for layer, form in self._pairs():
+            update = forms.learned(layer, form, self.update_ratio, branch=True).plus(self.offsets.get(layer.name))
+            yield layer.name, update.b, update.a
+
+    def base_updates(self) -> dict[str, LowRankUpdate]:
+        """How far W itself is from W_0, without the branch s·BA, by layer, where it has moved; errors as above."""
+        self._check_start()
+        found = dict(self.offsets)
+        for layer, form in self._pairs():
+            if form is not None:
+                moved = forms.learned(layer, form, self.update_ratio, branch=False)
+                found[layer.name] = moved.plus(self.offsets.get(layer.name))
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, settings and the anchor: with the adapter's own weights, all that resuming needs.
 
         A few megabytes at gpt2-medium size; tensors are on the CPU and, but for W in a ``literal`` run, never dense.
         """
-        entries: dict[str, Any] = {layer.name: {"shape": layer.shape, "scale": layer.scale} for layer in self._layers}
-        for entry, form in zip(entries.values(), self._forms, strict=False):
-            entry |= form.state()
-        return {"steps": self.steps, **self._settings(), "layers": entries}
+        self._check_start()
+        entries = {layer.name: state_file.entry(layer, form, self.offsets) for layer, form in self._pairs()}
+        return {"steps": self.steps, **self._settings.as_dict(), "layers": entries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken. Load the adapter's weights separately, before or after.
@@ -176,30 +172,27 @@ class DeltaLora:
         Raises:
             UserError: a state of another model, of other settings, or base weights that fit neither case.
         """
-        state_file.check(state, self._settings(), self._layers)
+        state_file.check(state, self._settings, self._layers)
         if self.anchored:
             self.restore()
         entries = [state["layers"][layer.name] for layer in self._layers]
+        moved = [state_file.base_has_moved(layer, entry) for layer, entry in zip(self._layers, entries, strict=True)]
+        self.offsets, self._start_known = state_file.offsets(state), True
         if "A" in entries[0]:
-            moved = [
-                state_file.base_has_moved(layer, entry) for layer, entry in zip(self._layers, entries, strict=True)
-            ]
-            self._place([(entry["A"], entry["B"]) for entry in entries], moved)
+            self._place([(entry["A"], entry["B"], done) for entry, done in zip(entries, moved, strict=True)])
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
                 form.resume(entry, done)
         self.steps = state["steps"]
-        self._trained = self._trained or self.steps > 0
+        self._probe.reached |= self.steps > 0
 
     def restore(self) -> None:
         """Give back W_0 and scale s, and start counting anew. A and B stay as they are.
 
-        W_0 comes back bit for bit from a fold or a branch. What a fold could not undo by itself is kept on
-        the CPU, some per cent of the entries. A literal run, and a dense checkpoint that was folded already,
-        come back to float rounding.
+        W_0 comes back bit for bit from a fold or a branch. A literal run, and a dense checkpoint that was folded
+        already, come back to float rounding.
         """
         for form, layer in zip(self._forms, self._layers, strict=False):
-            form.remove()
-            getattr(layer.module, MARK).discard(self.adapter_name)
+            forms.remove(layer, form)
         self._forms = []
         self.steps = 0
 
@@ -211,11 +204,7 @@ class DeltaLora:
         Raises:
             UserError: a base weight is tied to another module, which merging would change too.
         """
-        tied = next((layer for layer in self._layers if layer.tied_to), None)
-        if tied is not None:
-            raise UserError(
-                f"cannot merge into {tied.name}: its weight is tied to {', '.join(tied.tied_to)}; use export()"
-            )
+        layers.check_mergeable(self._layers)
         merged = export.merge(self.model, self.adapter_name)
         self.detach()
         return merged
@@ -223,69 +212,45 @@ class DeltaLora:
     def export(self, directory: str | Path) -> None:
         """Write the learned update as a stock PEFT adapter of rank 2r over the untouched base.
 
-        ``PeftModel.from_pretrained(stock_base, directory)`` needs nothing of this package. For a split GPT-2
-        the adapter is one on the stock fused ``c_attn``, in block form.
+        ``PeftModel.from_pretrained(stock_base, directory)`` needs nothing of this package; a split GPT-2's is one on
+        the stock fused ``c_attn``.
 
         Args:
             directory: made where missing; gets ``adapter_config.json`` and ``adapter_model.safetensors``.
 
         Raises:
-            UserError: the adapter's initialisation had rewritten the base (PiSSA and its like).
+            UserError: as for :meth:`effective_delta`.
         """
-        export.write_adapter(self.model, self.adapter_name, self.effective_delta(), Path(directory))
+        updates = {name: LowRankUpdate(b, a) for name, b, a in self.effective_delta()}
+        export.write_adapter(self.model, self.adapter_name, updates, Path(directory))
 
     def detach(self) -> None:
         """Remove every gradient hook and end the run; the model keeps what it has learned, for inference."""
-        self._remove_probes()
+        self._probe.remove()
         self._watch.close()
         for form in self._forms:
-            if not isinstance(form, Literal):
+            if not isinstance(form, Algorithm1):
                 form.live.remove_hooks()
         self._open = False
 
-    def _place(self, anchors: list[tuple[Tensor, Tensor]], moved: list[bool] | None = None) -> None:
-        """Take these factors as the anchor; where ``moved``, the base has it folded in already."""
-        for layer in self._layers:
-            layers.check(layer, literal=self.literal, anchor=self._anchor)
-            if layer.module.merged:
-                raise UserError(f"{layer.name} is merged: call unmerge_adapter() before training goes on")
-        for layer, (a, b), folded in zip(self._layers, anchors, moved or [False] * len(anchors), strict=True):
-            form: Fold | Branch | Literal
-            if self.literal:
-                form = Literal(layer, self.update_ratio, a, b)
-            elif self._anchor == "branch" or layers.foldable(layer):
-                form = Branch(layer, self.update_ratio, a, b)
-            else:
-                form = Fold(layer, self.update_ratio, a, b, folded=folded)
-            self._forms.append(form)
-            setattr(layer.module, MARK, {*getattr(layer.module, MARK, ()), self.adapter_name})
+    def _place(self, anchors: list[tuple[Tensor, Tensor, bool]]) -> None:
+        self._forms = forms.place(self._layers, self.update_ratio, anchors, literal=self.literal, anchor=self._anchor)
 
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in state_file.SETTINGS}
+    def _pairs(self) -> Iterator[tuple[layers.AdaptedLayer, forms.Form | None]]:
+        """Each layer and its form, None before the anchor is taken."""
+        return zip_longest(self._layers, self._forms)
 
-    def _on_gradient(self, gradient: Tensor | None) -> None:
-        self._trained = True
-
-    def _remove_probes(self) -> None:
-        for probe in self._probes:
-            probe.remove()
-        self._probes = []
+    def _check_start(self) -> None:
+        if not self._start_known:
+            raise UserError(
+                f"adapter {self.adapter_name!r} rewrote the base at its start, which it has left, so that W_0 is not "
+                "known: make DeltaLora before the adapter is trained or loaded, or load its state first"
+            )
 
     def __repr__(self) -> str:
         kinds = sorted({form.kind for form in self._forms})
         state = f"anchored ({', '.join(kinds)})" if kinds else "not anchored"
         return (
             f"DeltaLora(update_ratio={self.update_ratio:g}, start_steps={self.start_steps},"
-            f" steps={self.steps},"
-            f" adapter={self.adapter_name!r}, layers={len(self._layers)}, {state})"
+            f" steps={self.steps}, adapter={self.adapter_name!r}, layers={len(self._layers)}, {state})"
         )
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The model inside ``torch.compile``, DDP and the like."""
-    while not isinstance(model, PeftModel):
-        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
-    return model

@@ -1,66 +1,66 @@
-"""What Delta-LoRA learned, as a stock PEFT adapter or as a plain Transformers model."""
+"""What was learned, as a stock PEFT adapter or as a plain Transformers model."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 from transformers import PreTrainedModel
 
-from delta_lora.errors import UserError
 from delta_lora.models.gpt2 import PARTS, SplitProjection, fuse_attention
+from delta_lora.updates import LowRankUpdate
 
 PREFIX = "base_model.model."  # of every key in a PEFT adapter file
-# These compute W_0 anew from the checkpoint's weight, so an adapter on top of theirs fits no untouched
-# checkpoint.
-REWRITING_INITS = ("pissa", "corda", "olora", "loftq", "lora_ga", "mica")
+# What an adapter of another kind than LoRA (AdaLoRA) hands on to the exported one.
+HANDED_ON = (
+    "base_model_name_or_path",
+    "bias",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "layers_pattern",
+    "layers_to_transform",
+    "modules_to_save",
+    "revision",
+    "target_modules",
+    "task_type",
+)
 
 
-def write_adapter(
-    model: PeftModel, adapter: str, deltas: Iterable[tuple[str, Tensor, Tensor]], directory: Path
-) -> None:
-    """Write low-rank updates ΔW = b @ a as a PEFT adapter whose scaling is 1.
+def write_adapter(model: PeftModel, adapter: str, updates: Mapping[str, LowRankUpdate], directory: Path) -> None:
+    """Write low-rank updates of the checkpoint's weights as a LoRA adapter of PEFT's, whose scaling is 1.
 
-    Modules that the adapter trains whole (``modules_to_save``, biases) go along.
+    ``PeftModel.from_pretrained(checkpoint, directory)`` then has the logits of ``model``. Updates of a split GPT-2
+    projection are joined into one of the fused ``c_attn``. Modules that the adapter trains whole
+    (``modules_to_save``, biases) go along.
 
     Args:
         model: the trained model.
         adapter: the adapter's name in it.
-        deltas: ``(name, b, a)`` of each layer, b (d, R), a (R, c).
+        updates: by the layer's name in the plain model; ranks may differ.
         directory: made where missing.
-
-    Raises:
-        UserError: the adapter's initialisation had rewritten the base.
     """
-    config = model.peft_config[adapter]
-    assert isinstance(config, LoraConfig)
-    init = config.init_lora_weights
-    if isinstance(init, str) and init.startswith(REWRITING_INITS):
-        raise UserError(
-            f"cannot export: init_lora_weights={init!r} rewrote the base weights, so no adapter fits the"
-            " original;"
-            " use merge(), or start with init_lora_weights=True"
-        )
-    updates = _fused(model, {name: (b, a) for name, b, a in deltas})
+    joined = _fused(model, updates)
     tensors = {
         name if name.startswith(PREFIX) else PREFIX + name: tensor
         for name, tensor in get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False).items()
-        if ".lora_A." not in name and ".lora_B." not in name
+        if ".lora_" not in name
     }
-    for name, (b, a) in updates.items():
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = a
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = b
+    for name, update in joined.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = update.a
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = update.b
+        if update.magnitude is not None:
+            tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = update.magnitude
     directory.mkdir(parents=True, exist_ok=True)
     # A clone each: safetensors refuses tensors that share memory, such as a head tied to its embedding.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(plain, directory / "adapter_model.safetensors", metadata={"format": "pt"})
-    _config(model, config, updates).save_pretrained(str(directory))
+    _config(model, model.peft_config[adapter], joined).save_pretrained(str(directory))
 
 
 def merge(model: PeftModel, adapter: str) -> PreTrainedModel:
@@ -69,12 +69,16 @@ def merge(model: PeftModel, adapter: str) -> PreTrainedModel:
     return fuse_attention(merged)
 
 
-def _config(model: PeftModel, trained: LoraConfig, updates: dict[str, tuple[Tensor, Tensor]]) -> LoraConfig:
+def _config(model: PeftModel, trained: PeftConfig, updates: Mapping[str, LowRankUpdate]) -> LoraConfig:
     """The trained adapter's configuration with the updates' ranks, and scaling 1 (alpha = rank)."""
-    ranks = {name: a.shape[0] for name, (_, a) in updates.items()}
+    ranks = {name: update.rank for name, update in updates.items()}
     rank = Counter(ranks.values()).most_common(1)[0][0]
-    odd = {re.escape(name): other for name, other in ranks.items() if other != rank}
-    config = deepcopy(trained)
+    # PEFT reads these as patterns for the end of a module's name: each is to fit one module alone.
+    odd = {f"^{re.escape(name)}$": other for name, other in ranks.items() if other != rank}
+    if type(trained) is LoraConfig:
+        config = deepcopy(trained)
+    else:
+        config = LoraConfig(**{name: deepcopy(getattr(trained, name)) for name in HANDED_ON})
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern = odd, dict(odd)
     config.use_rslora = False
@@ -92,15 +96,11 @@ def _config(model: PeftModel, trained: LoraConfig, updates: dict[str, tuple[Tens
     return config
 
 
-def _fused(model: PeftModel, updates: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Updates of a split projection's parts joined into one of the fused weight (d → 3d).
-
-    A of the fused update stacks those of the parts; B is block-wise: each part's B in its rows, zero
-    elsewhere.
-    """
+def _fused(model: PeftModel, updates: Mapping[str, LowRankUpdate]) -> dict[str, LowRankUpdate]:
+    """The updates, those of a split projection's parts joined into one of the fused weight."""
     plain = model.get_base_model()
-    joined: dict[str, tuple[Tensor, Tensor]] = {}
-    groups: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+    joined: dict[str, LowRankUpdate] = {}
+    groups: dict[str, dict[str, LowRankUpdate]] = {}
     for name, update in updates.items():
         parent, _, part = name.rpartition(".")
         if isinstance(plain.get_submodule(parent), SplitProjection):
@@ -108,10 +108,27 @@ def _fused(model: PeftModel, updates: dict[str, tuple[Tensor, Tensor]]) -> dict[
         else:
             joined[name] = update
     for parent, parts in groups.items():
-        size = next(iter(parts.values()))[0].shape[0]
-        blocks = [
-            torch.nn.functional.pad(b, (0, 0, size * PARTS.index(part), size * (len(PARTS) - 1 - PARTS.index(part))))
-            for part, (b, _) in parts.items()
-        ]
-        joined[parent] = torch.cat(blocks, dim=1), torch.cat([a for _, a in parts.values()])
+        joined[parent] = _join(plain.get_submodule(parent), parts)
     return joined
+
+
+def _join(split: nn.Module, parts: Mapping[str, LowRankUpdate]) -> LowRankUpdate:
+    """One update of the fused (3d, d) weight from those of some of its three (d, d) parts.
+
+    A stacks those of the parts; B is block-wise: each part's B in its rows, zero elsewhere.
+    """
+    size = next(iter(parts.values())).b.shape[0]
+    blocks = [
+        torch.nn.functional.pad(update.b, (0, 0, size * PARTS.index(part), size * (len(PARTS) - 1 - PARTS.index(part))))
+        for part, update in parts.items()
+    ]
+    magnitude = None
+    if any(update.magnitude is not None for update in parts.values()):
+        # DoRA rescales every row to its magnitude; a row that was not adapted has that of its weight.
+        whole = [parts[part].magnitude if part in parts else _row_norms(split.get_submodule(part)) for part in PARTS]
+        magnitude = torch.cat([rows for rows in whole if rows is not None])
+    return LowRankUpdate(torch.cat(blocks, dim=1), torch.cat([update.a for update in parts.values()]), magnitude)
+
+
+def _row_norms(module: nn.Module) -> torch.Tensor:
+    return module.get_parameter("weight").detach().norm(dim=1)

@@ -1,6 +1,6 @@
 """The LoRA layers of a PEFT model that Delta-LoRA moves, and the reasons to refuse one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +58,16 @@ class AdaptedLayer:
     def snapshot(self) -> tuple[Tensor, Tensor]:
         """Copies of A and B as they are now."""
         return self.a.detach().clone(), self.b.detach().clone()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The ``PeftModel`` inside ``torch.compile``, DDP and the like; where there is none, what is innermost."""
+    while not isinstance(model, PeftModel):
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
 
 
 def adapted_layers(model: nn.Module, adapter: str) -> list[AdaptedLayer]:
@@ -132,18 +142,18 @@ def _refuse_other_updates(name: str, module: LoraLayer, adapter: str) -> None:
     raise UserError(f"Delta-LoRA cannot adapt {name}: {reason}; {remedy}")
 
 
-def foldable(layer: AdaptedLayer) -> str:
-    """Why W cannot be rewritten in place, or an empty string where it can."""
+def fold_obstacle(layer: AdaptedLayer) -> str | None:
+    """Why W cannot be rewritten in place; None where it can."""
     weight = getattr(layer.module.get_base_layer(), "weight", None)
     # Quantized and sharded weights are subclasses of Parameter, or are not called "weight" at all.
     if type(weight) is not nn.Parameter or weight.dtype not in FLOATS:
         return f"its base weight is quantized or sharded ({type(layer.module.get_base_layer()).__name__})"
-    if weight.is_meta:
+    if weight.is_meta and not layer.a.is_meta:  # a model of shapes alone has nothing to lose
         return "its base weight is offloaded"
     others = [other for other in layer.module.lora_A if other != layer.adapter]
     if others:
         return f"adapter {others[0]!r} shares its base weight and would see it move"
-    return ""
+    return None
 
 
 def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
@@ -166,8 +176,8 @@ def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
             " out of target_modules, untie it, or hold the update in a branch"
             + (": literal=False, anchor='branch'" if literal else " (anchor='branch')")
         )
-    reason = foldable(layer) if literal or anchor == "fold" else ""
-    if reason:
+    reason = fold_obstacle(layer) if literal or anchor == "fold" else None
+    if reason is not None:
         form = "literal=True" if literal else "anchor='fold'"
         raise UserError(f"{form} rewrites {layer.name}, but {reason}; use anchor='branch' or 'auto'")
     weight = getattr(layer.module.get_base_layer(), "weight", None)
@@ -176,6 +186,19 @@ def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
             f"the base weight of {layer.name} has requires_grad=True, but Delta-LoRA moves it without a gradient:"
             " freeze it"
         )
+
+
+def check_mergeable(layers: Iterable[AdaptedLayer]) -> None:
+    """Refuse to merge into a weight that another module holds too.
+
+    Raises:
+        UserError: with the layer's name.
+    """
+    for layer in layers:
+        if layer.tied_to:
+            raise UserError(
+                f"cannot merge into {layer.name}: its weight is tied to {', '.join(layer.tied_to)}; use export()"
+            )
 
 
 def add_hook(parameter: nn.Parameter, hook: Callable[[Tensor | None], Tensor | None]) -> RemovableHandle:

@@ -15,7 +15,7 @@ from delta_lora.anchor import fingerprint, shift
 from delta_lora.layers import AdaptedLayer
 
 
-class Literal:
+class Algorithm1:
     """Moves W after every optimizer step by the delta of the product, in W's own precision.
 
     It needs a dense product and a copy of A and B per step, and in low precision it loses what is smaller

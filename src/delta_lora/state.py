@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,53 @@ from torch import Tensor
 
 from delta_lora.anchor import fingerprint
 from delta_lora.errors import UserError
-from delta_lora.layers import AdaptedLayer, foldable
+from delta_lora.forms import Form
+from delta_lora.layers import AdaptedLayer, fold_obstacle
+from delta_lora.updates import LowRankUpdate
 
-SETTINGS = ("update_ratio", "start_steps", "literal")
+
+@dataclass(frozen=True)
+class Settings:
+    """λ = ``update_ratio``, K = ``start_steps``, and whether Algorithm 1 runs as printed (``literal``).
+
+    Raises:
+        UserError: λ is not a finite number ≥ 0, K no integer ≥ 0, or ``literal`` neither true nor false.
+    """
+
+    update_ratio: float
+    start_steps: int
+    literal: bool = False
+
+    def __post_init__(self) -> None:
+        ratio, start = self.update_ratio, self.start_steps
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < math.inf:
+            raise UserError(f"update_ratio must be a finite number ≥ 0, got {ratio!r}")
+        if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            raise UserError(f"start_steps must be an integer ≥ 0, got {start!r}")
+        if not isinstance(self.literal, bool):
+            raise UserError(f"literal must be true or false, got {self.literal!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name, as a state has them."""
+        return asdict(self)
 
 
-def check(state: Mapping[str, Any], settings: Mapping[str, Any], layers: Sequence[AdaptedLayer]) -> None:
+def entry(layer: AdaptedLayer, form: Form | None, offsets: Mapping[str, LowRankUpdate]) -> dict[str, Any]:
+    """What a state holds of one layer; tensors are on the CPU."""
+    found: dict[str, Any] = {"shape": layer.shape, "scale": layer.scale, **(form.state() if form else {})}
+    if (offset := offsets.get(layer.name)) is not None:
+        found |= {"offset_A": offset.a.cpu().clone(), "offset_B": offset.b.cpu().clone()}
+        found.setdefault("base", [fingerprint(layer.weight)] * 2)
+    return found
+
+
+def offsets(state: Mapping[str, Any]) -> dict[str, LowRankUpdate]:
+    """How far each base weight was from the checkpoint's when the run began, where it was."""
+    entries = state["layers"].items()
+    return {name: LowRankUpdate(e["offset_B"], e["offset_A"]) for name, e in entries if "offset_A" in e}
+
+
+def check(state: Mapping[str, Any], settings: Settings, layers: Sequence[AdaptedLayer]) -> None:
     """Refuse a state that a run with these settings on these layers cannot continue.
 
     Raises:
@@ -25,20 +68,19 @@ def check(state: Mapping[str, Any], settings: Mapping[str, Any], layers: Sequenc
     """
     try:
         theirs = {name: (list(entry["shape"]), entry["scale"]) for name, entry in state["layers"].items()}
-        differing = [name for name in SETTINGS if state[name] != settings[name]]
+        ours = settings.as_dict()
+        differing = [name for name in ours if state[name] != ours[name]]
         state["steps"]
     except (KeyError, TypeError, AttributeError):
         raise UserError("this is no state of DeltaLora: give what state_dict() returned") from None
     for name in differing:
-        raise UserError(
-            f"the state was made with {name}={state[name]}, this DeltaLora has {settings[name]}: use the same"
-        )
-    ours = {layer.name: (layer.shape, layer.scale) for layer in layers}
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
+        raise UserError(f"the state was made with {name}={state[name]}, this DeltaLora has {ours[name]}: use the same")
+    here = {layer.name: (layer.shape, layer.scale) for layer in layers}
+    for name in sorted(here.keys() | theirs.keys()):
+        if here.get(name) != theirs.get(name):
             raise UserError(
                 f"the state is of another model: {name} has [d, r, c] and scale"
-                f" {ours.get(name, 'no adapter')}"
+                f" {here.get(name, 'no adapter')}"
                 f" here, {theirs.get(name, 'no adapter')} in the state"
             )
 
@@ -46,12 +88,13 @@ def check(state: Mapping[str, Any], settings: Mapping[str, Any], layers: Sequenc
 def base_has_moved(layer: AdaptedLayer, entry: Mapping[str, Any]) -> bool:
     """Whether W is the moved one that was there with this state (True) or W_0 (False).
 
-    A branch moves nothing: its state goes with any base, and a base that cannot be folded with any state.
+    A branch moves nothing: its state goes with any base (but for one that PiSSA and its like have rewritten), and a
+    base that cannot be folded with any state.
 
     Raises:
         UserError: W is neither.
     """
-    if "base" not in entry or foldable(layer):
+    if "base" not in entry or fold_obstacle(layer) is not None:
         return False
     found = fingerprint(layer.weight)
     if found not in entry["base"]:
@@ -60,7 +103,8 @@ def base_has_moved(layer: AdaptedLayer, entry: Mapping[str, Any]) -> bool:
             " model, in"
             " the same dtype"
         )
-    return bool(found == entry["base"][1])
+    before, after = entry["base"]
+    return bool(found == after != before)
 
 
 def write(state: Mapping[str, Any], path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Whether an optimizer has really stepped: a ``GradScaler`` and ``accelerate`` skip steps without telling anyone."""
+"""Whether gradients reach the adapter, and whether an optimizer has really stepped.
+
+A ``GradScaler`` and ``accelerate`` skip steps without telling anyone.
+"""
 
 import warnings
 import weakref
@@ -10,7 +13,26 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from delta_lora.layers import add_hook
+
 PATIENCE = 100  # a GradScaler halves its scale at each skipped step, so it never skips this many in a row
+
+
+class GradientProbe:
+    """Notices the first gradient of any of ``parameters``; ``reached`` says whether there was one."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.reached = False
+        self._handles = [add_hook(parameter, self._notice) for parameter in parameters]
+
+    def remove(self) -> None:
+        """Stop looking."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _notice(self, gradient: torch.Tensor | None) -> None:
+        self.reached = True
 
 
 class StepWatch:

@@ -7,17 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-METHODS = [  # every file of configs/method
-    "full",
-    "ft-frozen-emb",
-    "ft-qv",
-    "lora",
-    "dylora",
-    "adalora",
-    "delta-lora",
-    "delta-lora-dropout",
-    "dora",
-]
+from helpers import ROOT
+
+METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
 
 SHORT = [
     "scale=tiny",

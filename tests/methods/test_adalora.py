@@ -10,7 +10,7 @@ from peft import PeftModel
 
 from delta_lora.errors import UserError
 from delta_lora.methods.adalora import STATE_FILE, AdaLora
-from delta_lora.methods.base import LayerSizes, Schedule
+from delta_lora.methods.base import Schedule
 from delta_lora.methods.lora import Lora
 
 STEPS = 24
@@ -164,13 +164,13 @@ def test_a_fresh_adapter_leaves_the_model_as_it_is() -> None:
 )
 def test_bad_arguments_are_one_clear_line(arguments: dict[str, Any], steps: int, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        adalora(**arguments).validate(LayerSizes(32, 32), steps)
+        adalora(**arguments).validate(32, steps)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_the_schedule_is_in_steps() -> None:
-    adalora().validate(LayerSizes(32, 32), 26_290)
+    adalora().validate(32, 26_290)
     assert adalora().steps(26_290) == (2629, 13_145, 39)
-    adalora().validate(LayerSizes(32, 32), 2)
+    adalora().validate(32, 2)
     assert adalora().steps(2) == (0, 1, 1)

@@ -9,7 +9,7 @@ from helpers.method_models import SCHEDULE, SPECS, factors_of, logits, model_for
 from peft import PeftModel
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import Counts, LayerSizes
+from delta_lora.methods.base import Counts
 from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
 
@@ -49,7 +49,7 @@ def test_counts_on_the_real_configurations(family: str, rank: int, extra: int) -
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "bart"])
 def test_a_trained_model_exports_to_stock_peft_and_merges(family: str, variant: dict[str, Any], tmp_path: Path) -> None:
     method = delta_lora(**variant)
-    method.validate(LayerSizes(32, 32), STEPS)
+    method.validate(32, STEPS)
     trainer_for(method, family, tmp_path, STEPS).train()
     trained = logits(method.model, family)
     method.export(tmp_path / "adapter")
@@ -106,7 +106,7 @@ def test_an_untrained_method_exports_an_update_of_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "steps", "message"),
     [
-        ({"update_ratio": -1}, 100, "method.update_ratio must be a number ≥ 0, got -1"),
+        ({"update_ratio": -1}, 100, "method.update_ratio must be a finite number ≥ 0, got -1"),
         ({"update_ratio": float("nan")}, 100, "got nan"),
         ({"update_ratio": float("inf")}, 100, "got inf"),
         ({"update_ratio": "2"}, 100, "got '2'"),
@@ -125,14 +125,14 @@ def test_an_untrained_method_exports_an_update_of_nothing(tmp_path: Path) -> Non
 )
 def test_bad_arguments_are_one_clear_line(arguments: dict[str, Any], steps: int, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        delta_lora(**arguments).validate(LayerSizes(32, 32), steps)
+        delta_lora(**arguments).validate(32, steps)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_the_last_allowed_start_moves_w_once(tmp_path: Path) -> None:
     method = delta_lora(start_steps=STEPS - 2, literal=True)
-    method.validate(LayerSizes(32, 32), STEPS)
+    method.validate(32, STEPS)
     trainer = trainer_for(method, "gpt2", tmp_path, STEPS)
     layer = next(iter(method.adapted_layers().values()))
     before = layer.get_base_layer().weight.clone()

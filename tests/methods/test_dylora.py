@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from transformers import TrainerCallback
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import LayerSizes, Schedule
+from delta_lora.methods.base import Schedule
 from delta_lora.methods.dylora import DyLora
 
 RANK, ALPHA = 4, 8.0
@@ -229,5 +229,5 @@ def test_evaluation_merge_and_export_at_a_rank(family: str, eval_rank: int | Non
 )
 def test_bad_arguments_are_one_clear_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        dylora(**arguments).validate(LayerSizes(32, 32), 100)
+        dylora(**arguments).validate(32, 100)
     assert message in str(caught.value)

@@ -10,11 +10,11 @@ from peft import PeftModel
 from torch import nn
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import LayerSizes, Method, Schedule
+from delta_lora.methods.base import Method, Schedule
 from delta_lora.methods.finetune import FineTune
 from delta_lora.methods.lora import Lora
 
-SIZES = LayerSizes(32, 32)
+SIZES = 32
 
 
 def lora(**arguments: object) -> Lora:
@@ -116,7 +116,11 @@ NAN = float("nan")
         (lora(learning_rate=0), "method.learning_rate must be a number > 0, got 0"),
         (lora(learning_rate=float("inf")), "got inf"),
         (lora(peft={"use_doras": True}), "method.peft has no option use_doras; it takes alpha_pattern"),
-        (lora(peft={"init_lora_weights": "pissa"}), "method.peft.init_lora_weights must be one of"),
+        (lora(peft={"rank_pattern": {"q_proj": 33}}), "method.peft.rank_pattern must be an integer from 1 to 32"),
+        (
+            lora(peft={"alpha_pattern": {"q_proj": "high"}}),
+            "method.peft.alpha_pattern must be a number > 0, got 'high'",
+        ),
         (FineTune(name="ft", learning_rate=1e-3, scope="most"), "method.scope must be one of all, "),
     ],
 )

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
-from delta_lora.models.gpt2 import fuse_attention, is_split, split_attention
+from delta_lora.models.gpt2 import SplitProjection, fuse_attention, split_attention
 
 
 def small_gpt2() -> GPT2LMHeadModel:
@@ -27,10 +27,10 @@ def test_split_keeps_the_logits_and_fusing_gives_back_every_bit() -> None:
     with torch.no_grad():
         expected = model(tokens).logits
         split = split_attention(model)
-        assert split is model and is_split(model)
+        assert split is model and isinstance(model.transformer.h[0].attn.c_attn, SplitProjection)
         torch.testing.assert_close(model(tokens).logits, expected, rtol=1e-5, atol=1e-5)
     fuse_attention(model)
-    assert not is_split(model)
+    assert not any(isinstance(module, SplitProjection) for module in model.modules())
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

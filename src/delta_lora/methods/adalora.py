@@ -1,7 +1,6 @@
 """AdaLoRA (Zhang et al. 2023, arXiv 2303.10512), from PEFT: rank where the loss is sensitive."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
-from delta_lora.methods.adapter_file import Factors, write_adapter
-from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update, read_tensors
+from delta_lora.methods.base import ModelSpec, Schedule, read_tensors, setting
+from delta_lora.methods.peft_method import ADAPTER, PeftMethod
+from delta_lora.updates import LowRankUpdate
 
 STATE_FILE = "adalora_state.safetensors"
 
@@ -35,23 +35,23 @@ class AdaLora(PeftMethod):
     target_rank: int
     alpha: float
     dropout: float = 0.1
-    warmup_fraction: float = 0.1
+    warmup_fraction: float = setting(delays=True, default=0.1)
     final_fraction: float = 0.5
     interval_fraction: float = 0.0015
     orthogonality: float = 0.1
     beta1: float = 0.85
     beta2: float = 0.85
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
             UserError: ranks out of order or too large, a schedule without room to prune in ``total_steps``,
                 other values out of range.
         """
-        super().validate(sizes, total_steps)
+        super().validate(largest_rank, total_steps)
         why = "the smallest dimension of the adapted layers"
-        checks.integer("init_rank", self.init_rank, 2, sizes.smallest, why)
+        checks.integer("init_rank", self.init_rank, 2, largest_rank, why)
         checks.integer("target_rank", self.target_rank, 1, self.init_rank - 1, "below method.init_rank")
         checks.number("alpha", self.alpha, 0, above=True)
         checks.number("dropout", self.dropout, 0, 1, below=True)
@@ -93,7 +93,7 @@ class AdaLora(PeftMethod):
             beta2=self.beta2,
             orth_reg_weight=0.0,  # the callback adds it, see AdaLoraCallback
         )
-        prepared = self._attach(model, spec, config)
+        prepared = self.attach(model, spec, config)
         for layer in self.adapted_layers().values():
             # A constant, which PEFT makes trainable when the base model is on another device than the CPU.
             assert isinstance(layer, AdaLoraLayer)
@@ -104,33 +104,24 @@ class AdaLora(PeftMethod):
         """The callback that prunes, regularises, and saves and restores the allocator."""
         return [AdaLoraCallback(self.peft_model, self.orthogonality)]
 
-    def export(self, directory: Path) -> None:
-        """Write the pruned update as a LoRA adapter, loadable by stock PEFT over the original checkpoint."""
-        write_adapter(directory, self.peft_model, self.factors(), self.spec)
+    def rank_limit(self) -> int | None:
+        """``init_rank``: a layer may keep all its triplets while others lose theirs."""
+        return self.init_rank
 
-    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
-        """The factors of each layer's update, pruned triplets left out."""
-        for name, factors in self.factors().items():
-            yield name, factors.update(reference.get_submodule(name).get_parameter("weight"))
-
-    def factors(self) -> dict[str, Factors]:
+    def branches(self) -> dict[str, LowRankUpdate]:
         """P and ΛQ of each layer without the pruned triplets (one zero triplet where all are pruned)."""
-        factors = {}
+        found = {}
         for name, layer in self.adapted_layers().items():
             assert isinstance(layer, AdaLoraLayer)
-            e = layer.lora_E["default"].detach()
+            e = layer.lora_E[ADAPTER].detach()
             kept = e.view(-1).nonzero().view(-1)
             if not len(kept):
                 kept = torch.zeros(1, dtype=torch.long, device=e.device)
-            factor_a: Any = layer.lora_A["default"]  # a bare parameter here, unlike in LoRA's layers
-            factor_b: Any = layer.lora_B["default"]
-            scale = layer.scaling["default"] / (layer.ranknum["default"].item() + 1e-5)
-            factors[name] = Factors(
-                a=(factor_a.detach() * e)[kept],
-                b=factor_b.detach()[:, kept],
-                scale=scale,
-            )
-        return factors
+            factor_a: Any = layer.lora_A[ADAPTER]  # a bare parameter here, unlike in LoRA's layers
+            factor_b: Any = layer.lora_B[ADAPTER]
+            scale = layer.scaling[ADAPTER] / (layer.ranknum[ADAPTER].item() + 1e-5)
+            found[name] = LowRankUpdate(factor_b.detach()[:, kept] * scale, (factor_a.detach() * e)[kept])
+        return found
 
 
 class AdaLoraCallback(TrainerCallback):

@@ -2,13 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import TaskType
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -47,14 +46,6 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class LayerSizes:
-    """Smallest and largest dimension of the adapted layers: a rank above the smallest makes no sense."""
-
-    smallest: int
-    largest: int
-
-
-@dataclass(frozen=True)
 class Schedule:
     """Length of the run in optimizer steps."""
 
@@ -76,21 +67,38 @@ class Counts:
     head: int
 
 
+def setting(*, by_task: bool = False, outside_key: bool = False, delays: bool = False, **options: Any) -> Any:
+    """A field of a method, and what the suite has to know of it.
+
+    Args:
+        by_task: each task decides it, so that a run that starts another task's (``task.init_from``) may have its own.
+        outside_key: it cannot change a run's numbers.
+        delays: it puts off what makes the method's step slower; 0 has that from the first step on.
+        options: as for ``dataclasses.field``.
+    """
+    return field(metadata={"by_task": by_task, "outside_key": outside_key, "delays": delays}, **options)
+
+
 @dataclass(kw_only=True, eq=False)
 class Method(ABC):
     """A way to fine-tune: ``validate``, ``prepare``, train with ``callbacks()``, ``export``, ``merge``.
 
-    ``learning_rate`` is AdamW's peak rate; ``label`` is the method's row label in the paper's tables.
+    A method is one configuration file and one class: nothing else lists them. ``learning_rate`` is AdamW's peak rate;
+    ``label`` is the method's row label in the tables.
     """
 
     name: str
-    learning_rate: float
-    label: str = ""
+    learning_rate: float = setting(by_task=True)
+    label: str = setting(by_task=True, outside_key=True, default="")
     _model: nn.Module | None = field(default=None, init=False, repr=False)
     _spec: ModelSpec | None = field(default=None, init=False, repr=False)
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check every argument before anything is loaded.
+
+        Args:
+            largest_rank: the smallest dimension of the adapted layers: a rank above it makes no sense.
+            total_steps: optimizer steps of the run.
 
         Raises:
             UserError: a value is of the wrong type, not finite, or out of its range.
@@ -116,6 +124,19 @@ class Method(ABC):
                     trainable += parameter.numel()
         return Counts(trainable=trainable, extra_updatable=0, head=head)
 
+    def rank_limit(self) -> int | None:
+        """The rank that no weight's W − W_0 exceeds; None where only the weight's size limits it."""
+        return None
+
+    def exported_size(self) -> int:
+        """Numbers in the files that :meth:`export` writes of the prepared model, 0 for none."""
+        return 0
+
+    def at_full_cost(self) -> Self:
+        """The method, not prepared, with what makes its step slower from the first step on: for timing a few steps."""
+        at_once: dict[str, Any] = {f.name: 0 for f in fields(self) if f.metadata.get("delays")}
+        return replace(self, **at_once)
+
     @abstractmethod
     def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
         """What was learned for each target weight, W − W_0, by the module's name in the plain model.
@@ -126,11 +147,11 @@ class Method(ABC):
 
     @abstractmethod
     def merge(self) -> PreTrainedModel:
-        """Return the plain model with everything learned folded in; it uses the prepared one up."""
+        """Return the stock model with everything learned folded in (GPT-2 fused again); it uses the prepared one up."""
 
     @abstractmethod
     def export(self, directory: Path) -> None:
-        """Write the adapter in PEFT's format into ``directory`` (fine-tuning writes nothing)."""
+        """Write an adapter for stock PEFT over the original checkpoint into ``directory`` (fine-tuning: nothing)."""
 
     def start_tensors(self) -> dict[str, Tensor]:
         """The parameters that another task's run of this method can start from: all that are trained but the head's."""
@@ -186,38 +207,6 @@ class Method(ABC):
         if self._spec is None:
             raise RuntimeError(f"{self.name}: no prepared model; call prepare() first")
         return self._spec
-
-
-@dataclass(kw_only=True, eq=False)
-class PeftMethod(Method):
-    """A method whose adapter is a PEFT one."""
-
-    def _attach(self, model: PreTrainedModel, spec: ModelSpec, config: LoraConfig) -> PeftModel:
-        """Freeze ``model`` and put ``config``'s adapter on the target modules; the head stays trainable."""
-        named_modules(model, spec.target_modules)
-        config.task_type = TASK_TYPES[spec.kind]
-        config.target_modules = list(spec.target_modules)
-        config.modules_to_save = list(spec.head_modules) or None
-        self._spec = spec
-        self._model = get_peft_model(model, config)
-        return self.peft_model
-
-    @property
-    def peft_model(self) -> PeftModel:
-        """The prepared model, as PEFT's wrapper."""
-        assert isinstance(self.model, PeftModel)
-        return self.model
-
-    def adapted_layers(self) -> dict[str, LoraLayer]:
-        """PEFT's adapted layers by their name in the plain model (``transformer.h.0.attn.c_attn.q_proj``)."""
-        named = self.peft_model.get_base_model().named_modules()
-        return {name: layer for name, layer in named if isinstance(layer, LoraLayer)}
-
-    def merge(self) -> PreTrainedModel:
-        """Return the plain model with everything learned folded in; it uses the prepared one up."""
-        merged = self.peft_model.merge_and_unload()
-        self._model = None
-        return merged
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

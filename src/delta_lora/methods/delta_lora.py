@@ -1,22 +1,17 @@
 """Delta-LoRA (arXiv 2309.02411) as a method of the suite; the library does the work."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from delta_lora import DeltaLora, DeltaLoraCallback
-from delta_lora.anchor import shift
 from delta_lora.errors import UserError
-from delta_lora.export import write_adapter
-from delta_lora.layers import adapted_layers
-from delta_lora.methods import checks
-from delta_lora.methods.adapter_file import Factors
-from delta_lora.methods.base import Counts, LayerSizes, ModelSpec, Schedule, Update
+from delta_lora.methods.base import Counts, ModelSpec, Schedule, setting
 from delta_lora.methods.lora import LowRank
+from delta_lora.methods.peft_method import ranks_of
+from delta_lora.state import Settings
+from delta_lora.updates import LowRankUpdate
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,22 +22,23 @@ class DeltaLoraMethod(LowRank):
     branch needs; otherwise the sum is folded, exact and as cheap as LoRA (:class:`delta_lora.DeltaLora`).
     """
 
-    update_ratio: float
-    start_steps: int
+    update_ratio: float = setting(by_task=True)
+    start_steps: int = setting(by_task=True, delays=True)
     dropout: float = 0.0
     literal: bool = False
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
             UserError: LoRA's reasons, λ or K negative, K so late that W would never move in ``total_steps``,
                 or dropout without ``literal``.
         """
-        super().validate(sizes, total_steps)
-        checks.number("update_ratio", self.update_ratio, 0)
-        checks.integer("start_steps", self.start_steps, 0)
-        checks.boolean("literal", self.literal)
+        super().validate(largest_rank, total_steps)
+        try:
+            Settings(self.update_ratio, self.start_steps, self.literal)
+        except UserError as error:
+            raise UserError(f"method.{error}") from None
         # W first moves with the (K+2)-th step.
         if self.start_steps > total_steps - 2:
             remedy = f"give at most {total_steps - 2}" if total_steps > 1 else "train for at least 2 steps"
@@ -58,9 +54,15 @@ class DeltaLoraMethod(LowRank):
 
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
         """Return ``model`` wrapped by PEFT; W moves once training with ``callbacks()`` is past K."""
-        self._moved: dict[str, Factors] = {}
+        prepared = super().prepare(model, spec, schedule)
         self._callback = DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal)
-        return super().prepare(model, spec, schedule)
+        self._callback.attach(self.peft_model)
+        return prepared
+
+    @property
+    def delta(self) -> DeltaLora:
+        """The library's object at work."""
+        return self._callback.attach(self.peft_model)
 
     def callbacks(self) -> list[TrainerCallback]:
         """The library's callback."""
@@ -72,51 +74,31 @@ class DeltaLoraMethod(LowRank):
         moving = sum(weight.numel() for weight in weights) if self.update_ratio > 0 else 0
         return replace(super().counts(), extra_updatable=moving)
 
+    def rank_limit(self) -> int | None:
+        """Twice LoRA's: A and B at the anchor and at the end; and what the adapter's start has taken out of W."""
+        limit = super().rank_limit()
+        anchor = max(ranks_of(self.adapter_config())) if self.update_ratio > 0 else 0
+        return None if limit is None else limit + anchor
+
+    def exported_size(self) -> int:
+        """As LoRA's, and the anchor's factors."""
+        return super().exported_size() + (self.counts().trainable if self.update_ratio > 0 else 0)
+
     def merge(self) -> PreTrainedModel:
-        """Return the plain model with everything learned folded in; it uses the prepared one up."""
+        """Return the stock model with everything learned folded in (GPT-2 fused again); it uses the prepared one up."""
         merged = self.delta.merge()
         self._model = None
         return merged
 
-    def export(self, directory: Path) -> None:
-        """Write the whole update as an adapter of rank 2r for stock PEFT over the original checkpoint.
-
-        Of rank 4r, where the run started from another task's: what moved W there comes on top.
-        """
-        write_adapter(self.peft_model, "default", self._deltas(), directory)
-
-    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
-        """The factors of each layer's whole update, W's own movement included."""
-        for name, b, a in self._deltas():
-            yield name, (b, a)
-
-    def _deltas(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        for name, b, a in self.delta.effective_delta():
-            if (moved := self._moved.get(name)) is not None:
-                b, a = torch.cat([b, moved.b.to(b)], dim=1), torch.cat([a, moved.a.to(a)])
-            yield name, b, a
-
-    def save_start(self, path: Path) -> None:
-        """Write A and B, and how far W has moved: b a, as ``NAME.moved_a`` and ``NAME.moved_b``."""
-        tensors = self.start_tensors()
-        rank, scale = self.rank, self.alpha / self.rank
-        for name, b, a in self._deltas():
-            b = b.clone()
-            layer = self.adapted_layers()[name]
-            b[:, :rank] -= scale * layer.lora_B["default"].get_parameter("weight").detach()  # that part is not in W
-            tensors[f"{name}.moved_a"], tensors[f"{name}.moved_b"] = a, b
-        self._write_start(path, tensors)
-
-    def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:
-        super()._take_start(tensors, path)
-        for layer in adapted_layers(self.peft_model, "default"):
-            a, b = tensors[f"{layer.name}.moved_a"], tensors[f"{layer.name}.moved_b"]
-            shift(layer, a, b, 1.0)
-            self._moved[layer.name] = Factors(a, b, 1.0)
-
     @property
-    def delta(self) -> DeltaLora:
-        """The library's object at work; before training, one that has not moved anything yet."""
-        if self._callback.delta is None:
-            self._callback.delta = DeltaLora(self.peft_model, self.update_ratio, self.start_steps, literal=self.literal)
-        return self._callback.delta
+    def offsets(self) -> dict[str, LowRankUpdate]:
+        """By layer, how far W was from the checkpoint's W_0 before training: the library counts it."""
+        return self.delta.offsets
+
+    def learned(self) -> dict[str, LowRankUpdate]:
+        """W − W_0 of each adapted weight, W's own movement included."""
+        return {name: LowRankUpdate(b, a) for name, b, a in self.delta.effective_delta()}
+
+    def base_updates(self) -> dict[str, LowRankUpdate]:
+        """How far W itself is from W_0 now."""
+        return self.delta.base_updates()

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.methods import checks
-from delta_lora.methods.adapter_file import Factors
-from delta_lora.methods.base import LayerSizes, ModelSpec, Schedule
+from delta_lora.methods.base import ModelSpec, Schedule
 from delta_lora.methods.lora import LowRank
+from delta_lora.updates import LowRankUpdate
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,13 +28,13 @@ class DyLora(LowRank):
     frozen: bool = False
     eval_rank: int | None = None
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
             UserError: LoRA's reasons, or ``eval_rank`` not in 1 … rank.
         """
-        super().validate(sizes, total_steps)
+        super().validate(largest_rank, total_steps)
         checks.boolean("frozen", self.frozen)
         if self.eval_rank is not None:
             checks.integer("eval_rank", self.eval_rank, 1, self.rank, "method.rank")
@@ -51,10 +51,13 @@ class DyLora(LowRank):
         """The callback that draws b and keeps the ranks that a step does not reach."""
         return [NestedRanksCallback(self.ranks)]
 
-    def factors(self) -> dict[str, Factors]:
-        """The update (α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
-        b = self.ranks.eval_rank
-        return {name: Factors(f.a[:b], f.b[:, :b], self.alpha / b) for name, f in super().factors().items()}
+    def branches(self) -> dict[str, LowRankUpdate]:
+        """(α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
+        b, found = self.ranks.eval_rank, {}
+        for name, layer in self.adapted_layers().items():
+            down, up = (part["default"].get_parameter("weight").detach() for part in (layer.lora_A, layer.lora_B))
+            found[name] = LowRankUpdate(up[:, :b] * (self.alpha / b), down[:b])
+        return found
 
     def merge(self) -> PreTrainedModel:
         """Return the plain model with the update at ``eval_rank`` folded in. Export first."""

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule, Update, named_modules
+from delta_lora.methods.base import Method, ModelSpec, Schedule, Update, named_modules
+from delta_lora.models.gpt2 import fuse_attention
 
 Scope = Literal["all", "all-but-embeddings", "query-value"]
 
@@ -25,13 +26,13 @@ class FineTune(Method):
 
     scope: Scope
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
             UserError: an unknown scope or a bad learning rate.
         """
-        super().validate(sizes, total_steps)
+        super().validate(largest_rank, total_steps)
         if self.scope not in get_args(Scope):
             raise UserError(f"method.scope must be one of {', '.join(get_args(Scope))}, got {self.scope!r}")
 
@@ -58,9 +59,10 @@ class FineTune(Method):
             yield name, weight - before[name].get_parameter("weight").detach().to(weight.device)
 
     def merge(self) -> PreTrainedModel:
-        """Return the model itself: nothing is kept apart from it."""
-        assert isinstance(self.model, PreTrainedModel)
-        return self.model
+        """Return the model itself, GPT-2 fused again; it uses the prepared one up."""
+        merged = fuse_attention(cast(PreTrainedModel, self.model))
+        self._model = None
+        return merged
 
     def export(self, directory: Path) -> None:
         """Write nothing: dense weights are no adapter."""

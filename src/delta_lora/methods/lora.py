@@ -1,18 +1,19 @@
 """LoRA (Hu et al. 2022, arXiv 2106.09685) and its relatives, from PEFT."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import LoraConfig
 from torch import nn
 from transformers import PreTrainedModel
 
+from delta_lora import inits
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
-from delta_lora.methods.adapter_file import Factors, write_adapter
-from delta_lora.methods.base import LayerSizes, ModelSpec, PeftMethod, Schedule, Update
+from delta_lora.methods.base import ModelSpec, Schedule
+from delta_lora.methods.peft_method import ADAPTER, PeftMethod, check_init, ranks_of
+from delta_lora.updates import LowRankUpdate
 
 PEFT_OPTIONS = (
     "alpha_pattern",
@@ -22,8 +23,6 @@ PEFT_OPTIONS = (
     "use_dora",
     "use_rslora",
 )
-# PiSSA, OLoRA and the like rewrite the base weight: an adapter trained so fits no untouched checkpoint.
-INITIALISATIONS = (True, False, "gaussian", "orthogonal")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,88 +30,98 @@ class LowRank(PeftMethod):
     """What LoRA, DyLoRA and Delta-LoRA share: a branch s·B A, s = α/r, beside each target W (d, c).
 
     ``rank`` r, ``alpha`` α, ``dropout`` on the branch's input; A (r, c) starts Kaiming-uniform, B (d, r) at
-    zero.
+    zero. A subclass with another adapter overrides :meth:`adapter_config`.
     """
 
     rank: int
     alpha: float
     dropout: float = 0.1
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def adapter_config(self) -> LoraConfig:
+        """PEFT's configuration of the adapter; ``prepare`` adds the modules. ``init_lora_weights`` may be PiSSA's."""
+        # PEFT's signature wants an int α, its arithmetic does not.
+        return LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout)  # type: ignore[arg-type]
+
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
-            UserError: rank not in 1 … ``sizes.smallest``, alpha ≤ 0, dropout outside [0, 1).
+            UserError: a rank not in 1 … ``largest_rank``, alpha ≤ 0, dropout outside [0, 1), or a start of the adapter
+                after which W_0 is not known (it needs data, or quantizes).
         """
-        super().validate(sizes, total_steps)
-        checks.integer("rank", self.rank, 1, sizes.smallest, "the smallest dimension of the adapted layers")
+        super().validate(largest_rank, total_steps)
+        why = "the smallest dimension of the adapted layers"
+        checks.integer("rank", self.rank, 1, largest_rank, why)
         checks.number("alpha", self.alpha, 0, above=True)
         checks.number("dropout", self.dropout, 0, 1, below=True)
+        try:
+            config = self.adapter_config()
+        except (TypeError, ValueError) as error:
+            raise UserError(f"method: PEFT refuses this adapter: {' '.join(str(error).split())}") from error
+        for name in ("rank_pattern", "alpha_pattern"):
+            if not isinstance(getattr(config, name) or {}, Mapping):
+                raise UserError(
+                    f"method.peft.{name} must give a number for each module name, got {getattr(config, name)!r}"
+                )
+        for rank in ranks_of(config):
+            checks.integer("peft.rank_pattern", rank, 1, largest_rank, why)
+        for alpha in (config.alpha_pattern or {}).values():
+            checks.number("peft.alpha_pattern", alpha, 0, above=True)
+        check_init(config)
 
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
         """Return ``model`` wrapped by PEFT, with a LoRA branch on every target module."""
-        return self._attach(model, spec, self._config())
+        return self.attach(model, spec, self.adapter_config())
 
-    def export(self, directory: Path) -> None:
-        """Write the adapter, loadable by stock PEFT over the original checkpoint."""
-        write_adapter(directory, self.peft_model, self.factors(), self.spec)
+    def rank_limit(self) -> int | None:
+        """The largest rank, and as much again where the adapter's start rewrites W; DoRA has no limit."""
+        config = self.adapter_config()
+        if config.use_dora:
+            return None
+        return max(ranks_of(config)) * (2 if inits.rewrites(config.init_lora_weights) else 1)
 
-    def updates(self, reference: PreTrainedModel) -> Iterator[tuple[str, Update]]:
-        """The factors of each layer's update."""
-        for name, factors in self.factors().items():
-            yield name, factors.update(reference.get_submodule(name).get_parameter("weight"))
-
-    def factors(self) -> dict[str, Factors]:
-        """The learned update s·B A of each adapted layer, by the layer's name in the plain model."""
-        return {
-            name: Factors(
-                a=layer.lora_A["default"].get_parameter("weight").detach(),
-                b=layer.lora_B["default"].get_parameter("weight").detach(),
-                scale=layer.scaling["default"],
-            )
-            for name, layer in self.adapted_layers().items()
-        }
-
-    def _config(self) -> LoraConfig:
-        # PEFT's signature wants an int α, its arithmetic does not.
-        return LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout)  # type: ignore[arg-type]
+    def branches(self) -> dict[str, LowRankUpdate]:
+        """s·B A of each adapted layer, with DoRA's magnitudes where there are any."""
+        found = {}
+        for name, layer in self.adapted_layers().items():
+            a = layer.lora_A[ADAPTER].get_parameter("weight").detach()
+            b = layer.lora_B[ADAPTER].get_parameter("weight").detach()
+            magnitude = None
+            if ADAPTER in layer.lora_magnitude_vector:
+                magnitude = layer.lora_magnitude_vector[ADAPTER].get_parameter("weight").detach()
+            found[name] = LowRankUpdate(b * layer.scaling[ADAPTER], a, magnitude)
+        return found
 
 
 @dataclass(kw_only=True, eq=False)
 class Lora(LowRank):
     """h = W x + (α/r) B A x with W frozen.
 
-    ``peft`` holds further ``peft.LoraConfig`` arguments (``use_dora``, ``use_rslora``, …), so that a relative
-    of LoRA is one configuration file.
+    ``peft`` holds further ``peft.LoraConfig`` arguments (``use_dora``, ``use_rslora``, ``init_lora_weights``, …), so
+    that a relative of LoRA is one configuration file.
     """
 
     peft: Mapping[str, Any] = field(default_factory=dict)
 
-    def validate(self, sizes: LayerSizes, total_steps: int) -> None:
+    def validate(self, largest_rank: int, total_steps: int) -> None:
         """Check the arguments.
 
         Raises:
-            UserError: a bad rank, alpha or dropout, or a PEFT option that is unknown or would touch W.
+            UserError: a bad rank, alpha or dropout, or a PEFT option that is unknown or that no export could hold.
         """
-        super().validate(sizes, total_steps)
         unknown = sorted(set(map(str, self.peft)) - set(PEFT_OPTIONS))
         if unknown:
             raise UserError(f"method.peft has no option {', '.join(unknown)}; it takes {', '.join(PEFT_OPTIONS)}")
-        if self.peft.get("init_lora_weights", True) not in INITIALISATIONS:
-            raise UserError(
-                f"method.peft.init_lora_weights must be one of {', '.join(map(str, INITIALISATIONS))}, "
-                f"got {self.peft['init_lora_weights']!r}"
-            )
+        super().validate(largest_rank, total_steps)
 
-    def factors(self) -> dict[str, Factors]:
-        """The learned update s·B A of each adapted layer, with DoRA's magnitudes where there are any."""
-        magnitudes = {
-            name: layer.lora_magnitude_vector["default"].get_parameter("weight").detach()
-            for name, layer in self.adapted_layers().items()
-            if "default" in layer.lora_magnitude_vector
-        }
-        return {name: replace(f, magnitude=magnitudes.get(name)) for name, f in super().factors().items()}
-
-    def _config(self) -> LoraConfig:
+    def adapter_config(self) -> LoraConfig:
+        """LoRA's, with the options in ``peft``."""
         options: dict[str, Any] = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout}
-        return LoraConfig(**options, **self.peft)
+        return LoraConfig(**options, **{name: _plain(value) for name, value in self.peft.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A configuration's mapping or list as a dictionary or list, which PEFT can write as JSON."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -105,8 +105,3 @@ def fuse_attention(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, GPT2Attention) and isinstance(module.c_attn, SplitProjection):
             setattr(module, "c_attn", module.c_attn.fuse())  # noqa: B010
     return model
-
-
-def is_split(model: nn.Module) -> bool:
-    """Whether any attention block of ``model`` is split."""
-    return any(isinstance(module, SplitProjection) for module in model.modules())

@@ -7,9 +7,11 @@ import torch
 from helpers.method_models import model_for, trainer_for
 from helpers.methods_at_work import METHODS, RANKED, STEPS
 
-from delta_lora.methods.base import Method, PeftMethod
+from delta_lora.methods.base import Method
 from delta_lora.methods.finetune import FineTune
 from delta_lora.methods.lora import Lora
+from delta_lora.methods.peft_method import PeftMethod
+from delta_lora.models.gpt2 import split_attention
 from delta_lora.suite.run.similarity import compare, measure
 
 
@@ -26,8 +28,9 @@ def test_measured_as_the_merged_weights_are(name: str, family: str, tmp_path: Pa
     measured = measure(method, model_for(family))
     before = dict(model_for(family).named_modules())
     assert len(measured) == {"gpt2": 2, "bart": 6}[family] * 2
-    plain = name == "dylora" or isinstance(method, FineTune)
-    merged = method.merge() if plain else method.peft_model.merge_and_unload()  # DyLoRA's own merge sets the rank
+    merged = method.merge()
+    if family == "gpt2":
+        split_attention(merged)
     for module, found in measured.items():
         old = before[module].get_parameter("weight").detach().double()
         new = merged.get_submodule(module).get_parameter("weight").detach().double()
@@ -35,8 +38,7 @@ def test_measured_as_the_merged_weights_are(name: str, family: str, tmp_path: Pa
         assert found["cosine"] == pytest.approx(float(cosine), abs=1e-6)
         assert found["update_norm"] == pytest.approx(float((new - old).norm()), rel=1e-3)
         assert found["singular_values"][0] == pytest.approx(float(torch.linalg.svdvals(new - old)[0]), rel=1e-3)
-        bound = {"lora": 4, "dylora": 4, "adalora": 4, "delta-lora": 8, "literal": 8}.get(name, 32)
-        assert 0 < found["rank"] <= bound
+        assert 0 < found["rank"] <= (method.rank_limit() or 32)
         if name in ("delta-lora", "literal"):
             assert found["rank"] == 8, "twice LoRA's rank, and no more"
 

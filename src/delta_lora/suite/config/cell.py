@@ -12,7 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import LayerSizes, Method, ModelSpec, Schedule
+from delta_lora.methods.base import Method, ModelSpec, Schedule
+from delta_lora.methods.lookup import method_class, without
 from delta_lora.suite.config.init_from import check_start, start_key
 from delta_lora.suite.config.settings import check_settings
 from delta_lora.suite.machine import ranks
@@ -37,7 +38,6 @@ OUTSIDE_KEY = {
     ),
     "train": ("learning_rate", "finetune_learning_rate", "save_steps", "logging_steps", "micro_batch_size"),
     "decode": ("batch_size",),
-    "method": ("label",),
 }
 
 
@@ -101,14 +101,13 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
             "DELTA_LORA_DATA to download"
         )
     check_model(config)
-    method = instantiate(config.method)
-    if not isinstance(method, Method):
-        raise UserError(f"method._target_={config.method._target_} is no method; give a class in delta_lora/methods/")
-    sizes = LayerSizes(config.model.hidden_size, config.model.hidden_size)
-    method.validate(sizes, config.task.train.max_steps or 2**31)  # the rank and the like, before data are read
+    method_class(config.method)
+    method: Method = instantiate(config.method)
+    largest_rank = config.model.hidden_size
+    method.validate(largest_rank, config.task.train.max_steps or 2**31)  # the rank and the like, before data are read
     task.check_files()
     schedule = make_schedule(config, task.train_size())
-    method.validate(sizes, schedule.total_steps)
+    method.validate(largest_rank, schedule.total_steps)
     if to_run:
         check_start(config)
         check_device(config)
@@ -263,7 +262,8 @@ def run_key(config: DictConfig, task: Task) -> str:
     """
     raw: Any = OmegaConf.to_container(config, resolve=True)
     parts: dict[str, Any] = {"recipe": RECIPE, "seed": raw["seed"], "data": task.fingerprint()}
-    for group in ("model", "task", "method"):
+    parts["method"] = without(raw["method"], "outside_key")
+    for group in ("model", "task"):
         parts[group] = {name: value for name, value in raw[group].items() if name not in OUTSIDE_KEY[group]}
     if raw["task"].get("init_from") is not None:
         parts["task"]["init_from"] = start_key(config)

@@ -8,11 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
+from delta_lora.methods.lookup import without
 from delta_lora.suite.records.records import run_folder
 
 START = "start.safetensors"
-# Of the method's settings, those that a task decides: MNLI's run has its own.
-BY_TASK = ("label", "learning_rate", "start_steps", "update_ratio")
 
 
 def start_key(config: DictConfig) -> str | None:
@@ -80,5 +79,5 @@ def is_key(value: Any) -> bool:
 def identity(config: Any) -> list[Any]:
     """What two runs must share for one to start from the other."""
     model = {name: config["model"][name] for name in ("name", "path", "revision", "target_modules")}
-    method = {name: value for name, value in config["method"].items() if name not in BY_TASK}
+    method = without(config["method"], "by_task")  # MNLI's run has its own
     return [config["scale"]["name"], config["seed"], config["task"]["source"], model, method]

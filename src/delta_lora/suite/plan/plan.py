@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, PretrainedConfig
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import Method, PeftMethod
+from delta_lora.methods.base import Method
 from delta_lora.models.load import PUBLISHED, random_model
 from delta_lora.suite.config.cell import Cell, build_cell
 from delta_lora.suite.config.grid import compose_grid
@@ -219,9 +219,8 @@ def parameters(cell: Cell) -> tuple[int, int] | None:
     with torch.device("meta"):
         method.prepare(random_model(group.kind, config, **cell.task.model_settings()), cell.spec, cell.schedule)
     counts = method.counts()
-    trained = counts.trainable + counts.head
-    exported = trained * (2 if counts.extra_updatable else 1) if isinstance(method, PeftMethod) else 0  # rank 2r
-    return trained, exported + (counts.trainable if cell.config.task.get("save_start") else 0)
+    started = counts.trainable if cell.config.task.get("save_start") else 0
+    return counts.trainable + counts.head, method.exported_size() + started
 
 
 def tiny_folder(name: str, cache_dir: Path) -> Path:

@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from delta_lora.errors import UserError
+from delta_lora.methods.lookup import without
 from delta_lora.suite.config.cell import Cell, canonical
-from delta_lora.suite.config.init_from import BY_TASK
 from delta_lora.suite.machine.devices import device_name
 from delta_lora.suite.records.phases import STARTED, TRAINED, finished_phase
 from delta_lora.suite.records.records import read_runs, write_text
@@ -26,7 +27,7 @@ def training_work(config: Any) -> dict[str, Any]:
     task, train = config["task"], config["task"]["train"]
     work: dict[str, Any] = {
         "model": {name: config["model"][name] for name in ("name", "path", "revision", "target_modules")},
-        "method": {name: value for name, value in config["method"].items() if name not in BY_TASK},
+        "method": without(config["method"], "by_task"),
         "task": {name: task.get(name) for name in ("name", "source", "sentences")},
         "train": {
             name: train.get(name)
@@ -78,10 +79,13 @@ class Speeds:
                 self.note(config, unfinished_rate(path.parent), None)
 
     def note(self, config: Any, rate: float | None, test_seconds: float | None) -> None:
-        """Keep one run's numbers."""
+        """Keep one run's numbers; those of a method that is no longer there are left out."""
+        try:
+            training, work = training_work(config), test_work(config)
+        except UserError:
+            return
         if rate:
-            self.rates.setdefault(work_key(training_work(config)), []).append(rate)
-        work = test_work(config)
+            self.rates.setdefault(work_key(training), []).append(rate)
         if work is not None and test_seconds:
             self.tests.setdefault(work_key(work), []).append(test_seconds)
 

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 from transformers import (
@@ -19,7 +18,6 @@ from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
-from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import PUBLISHED, load_model, random_model
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.plan.prefetch import model_here
@@ -27,7 +25,6 @@ from delta_lora.suite.plan.sample import Sample
 from delta_lora.suite.plan.speeds import Speeds, plain_config, test_work, training_work
 from delta_lora.suite.run.decoding import decode
 
-FROM_START = ("start_steps", "warmup_fraction")  # settings that put off what makes a method's step slower
 WARM_UP, STEPS, BATCHES = 2, 8, 2  # optimizer steps before the timed ones, timed ones, timed batches of test inputs
 
 
@@ -89,14 +86,14 @@ def time_cell(cell: Cell, sample: Sample, speeds: Speeds) -> None:
     """Time a few optimizer steps of a cell, and some batches of its test inputs where nothing knows how long they take.
 
     The weights are random where the model's own are not here. An untrained model never ends a text, so a timed
-    decoding, up to ``max_new_tokens`` each, is the longest that it can be. Delta-LoRA and AdaLoRA are timed as they
-    are once they have started.
+    decoding, up to ``max_new_tokens`` each, is the longest that it can be. A method is timed with all of
+    it at work.
 
     Raises:
         UserError: the model is not here, and its size is not known.
     """
     config, kind = cell.config, cell.spec.kind
-    method: Method = instantiate(config.method, **{name: 0 for name in FROM_START if name in config.method})
+    method = cell.method.at_full_cost()
     torch.manual_seed(0)
     session = Session(model_for(cell), method, cell.spec, cell.schedule, "cuda" if torch.cuda.is_available() else "cpu")
     timed = [session.step(*micro) for micro in sample.steps(cell, session.model, WARM_UP + STEPS)][WARM_UP:]
@@ -125,7 +122,6 @@ def classifying_seconds(session: Session, sample: Sample, config: DictConfig) ->
 def decoding_seconds(cell: Cell, model: PreTrainedModel, sample: Sample) -> float:
     """Seconds to decode the whole test set."""
     task = cell.config.task
-    model = fuse_attention(model) if model.config.model_type == "gpt2" else model  # as a run decodes
     chosen, count = sample.test_batches(task.decode.batch_size, BATCHES)
     start = time.perf_counter()
     for batch in chosen:

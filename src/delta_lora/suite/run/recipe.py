@@ -23,7 +23,6 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from delta_lora.errors import RunError, UserError
-from delta_lora.models.gpt2 import fuse_attention
 from delta_lora.models.load import load_model, load_tokenizer, resolved_revision
 from delta_lora.suite.config.cell import Cell, build_cell
 from delta_lora.suite.config.init_from import START, start_key
@@ -283,7 +282,7 @@ def decode_items(
 ) -> list[str]:
     """Merge the adapter and generate a text for every item; notes the time in ``training``."""
     started, task = time.time(), cell.config.task
-    plain = stock_model(cell.method.merge())
+    plain = cell.method.merge()
     inputs = [item.input for item in items]
     texts = decode(plain, tokenizer, inputs, task.decode, cell.spec.kind, task.train.max_length)
     training["decode_seconds"] = round(time.time() - started, 2)
@@ -298,11 +297,6 @@ def quiet_libraries() -> None:
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
         datasets.disable_progress_bars()
-
-
-def stock_model(model: PreTrainedModel) -> PreTrainedModel:
-    """The merged model as stock Transformers knows it: GPT-2's three projections fused again."""
-    return fuse_attention(model) if model.config.model_type == "gpt2" else model
 
 
 def summary(metrics: dict[str, float]) -> str:

@@ -20,7 +20,8 @@ def measure(method: Method, reference: PreTrainedModel) -> dict[str, dict[str, A
 
     Returns:
         By the module's name in the plain model: ``cosine`` (of W and W_0 as vectors), ``weight_norm`` ‖W_0‖ and
-        ``update_norm`` ‖W − W_0‖ (Frobenius), ``rank`` of W − W_0 (singular values above σ₁ · max(d, c) · 2⁻²³),
+        ``update_norm`` ‖W − W_0‖ (Frobenius), ``rank`` of W − W_0 (singular values above σ₁ · max(d, c) · 2⁻²³, and
+        above ‖b‖ ‖a‖ · 2⁻²¹, where the factors' rounding ends),
         ``singular_values`` (the ``KEPT`` largest).
     """
     weights = dict(reference.named_parameters())
@@ -33,13 +34,14 @@ def compare(weight: Tensor, update: Update) -> dict[str, Any]:
     before = weight.detach().double().cpu()
     if isinstance(update, Tensor):
         moved = update.detach().double().cpu()
-        spectrum = torch.linalg.svdvals(moved)
+        spectrum, noise = torch.linalg.svdvals(moved), 0.0
     else:
         b, a = (factor.detach().double().cpu() for factor in update)
         moved = b @ a
         spectrum = torch.linalg.svdvals(torch.linalg.qr(b).R @ torch.linalg.qr(a.T).R.T)
+        noise = 4 * float(b.norm() * a.norm())  # what the factors cancel of each other is known to their rounding
     after = before + moved
-    smallest = spectrum[0] * max(before.shape) * torch.finfo(torch.float32).eps
+    smallest = max(float(spectrum[0]) * max(before.shape), noise) * torch.finfo(torch.float32).eps
     return {
         "cosine": float((before * after).sum() / (before.norm() * after.norm())),
         "weight_norm": float(before.norm()),

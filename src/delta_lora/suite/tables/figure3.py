@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
@@ -155,7 +156,8 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
         OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: its file is not there, or not as a
             run writes it.
     """
-    rows = []
+    rows, method = [], cell.config.method
+    limit = instantiate(method).rank_limit()
     for module, found in json.loads((run.path / FILE).read_text(encoding="utf-8")).items():
         name = re.search(r"\.(\d+)\..*\b([qv])_proj$", module)
         if name is None:
@@ -165,23 +167,16 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
             raise ValueError(f"{module} has something that is no number, or none that a norm can be")
         if abs(values["cosine"]) > 1.0001 or min([values[key] for key in NUMBERS[1:]] + spectrum) < 0:
             raise ValueError(f"{module} has a cosine beyond 1, or a norm, rank or singular value below 0")
-        method = cell.config.method
         rows.append(
             {"method": method.name, "label": method.label, "seed": cell.config.seed, "block": int(name[1])}
             | {"projection": name[2], "module": module}
             | {key: f"{value:.6g}" for key, value in values.items()}
-            | {"rank_limit": rank_limit(method), "run": run.key}
+            | {"rank_limit": "" if limit is None else str(limit), "run": run.key}
             | {"singular_values": " ".join(f"{value:.5g}" for value in spectrum)}
         )
     if not rows:
         raise ValueError("no matrix in it")
     return sorted(rows, key=lambda row: (row["projection"], row["block"]))
-
-
-def rank_limit(method: DictConfig) -> str:
-    """The rank that the method's update cannot exceed; "" where only the matrix's size limits it."""
-    rank = method.get("rank")
-    return "" if rank is None else str(2 * rank if "update_ratio" in method else rank)
 
 
 def check_similarity(figure: Figure3) -> list[CheckedSimilarity]:
