@@ -1,12 +1,74 @@
-"""The three lists of packages agree, and the lock holds everything that is asked for."""
+"""The lists of packages agree, hold everything that is imported, and the library needs four packages alone."""
 
+import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import venv
+import zipfile
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from shutil import copy2, copytree
+from typing import Any
 
+import pytest
 import yaml
 from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SOURCES = ROOT / "src" / "delta_lora"
+OURS = ("delta_lora", "hydra_plugins")
+
+
+def asked_for(*extras: str) -> Iterator[Requirement]:
+    """What the project and these of its extras ask for, extras within extras opened."""
+    lines = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    for requirement in map(Requirement, (line for group in lines for line in group)):
+        if requirement.name == PROJECT["name"]:
+            yield from asked_for(*requirement.extras)
+        else:
+            yield requirement
+
+
+def names(requirements: Iterable[Requirement]) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def imported(path: Path) -> set[str]:
+    """All modules that a file imports, also within functions, by their full names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def library() -> set[Path]:
+    """The files of the library: what DeltaLora, DeltaLoraCallback and Algorithm 1 import of ours, and so on."""
+    found: set[Path] = set()
+    waiting = [SOURCES / "__init__.py", *(SOURCES / f"{name}.py" for name in ("delta", "callback", "reference"))]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            places = [ROOT / "src" / name.replace(".", "/") for name in imported(path) if name.startswith("delta_lora")]
+            waiting += [place.with_suffix(".py") for place in places if place.with_suffix(".py").is_file()]
+            waiting += [place / "__init__.py" for place in places if (place / "__init__.py").is_file()]
+    return found
+
+
+def packages_of(paths: Iterable[Path]) -> set[str]:
+    """The packages on PyPI that these files import."""
+    tops = {name.split(".")[0] for path in paths for name in imported(path)}
+    known = packages_distributions()
+    return {canonicalize_name(known.get(top, [top])[0]) for top in tops - {*sys.stdlib_module_names, *OURS}}
 
 
 def locked() -> dict[str, str]:
@@ -16,9 +78,7 @@ def locked() -> dict[str, str]:
 
 
 def test_the_lock_satisfies_pyproject() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    for requirement in map(Requirement, asked):
+    for requirement in asked_for("dev"):
         version = locked().get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not in requirements.lock"
         assert requirement.specifier.contains(version), f"{requirement} but the lock has {version}"
@@ -34,3 +94,103 @@ def test_conda_gets_the_same_pins() -> None:
 def test_every_pin_is_exact() -> None:
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+|", line), line
+
+
+def test_the_library_imports_four_packages_alone() -> None:
+    assert names(asked_for()) == {"torch", "transformers", "peft", "safetensors"}
+    assert {"delta.py", "callback.py", "export.py", "gpt2.py"} <= {path.name for path in library()}
+    assert packages_of([*library(), *(ROOT / "examples").glob("any_model.py")]) <= names(asked_for())
+
+
+def test_the_suite_declares_every_package_that_it_imports() -> None:
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    plugins = [path for path in files if "hydra_plugins" in path.parts]
+    assert packages_of(set(files) - set(plugins)) <= names(asked_for("suite"))
+    assert packages_of(plugins) <= names(asked_for("ray"))
+
+
+def needed(name: str, found: set[str]) -> set[str]:
+    """A package and all that it asks for here, by name."""
+    name = canonicalize_name(name)
+    if name not in found:
+        try:
+            requirements = distribution(name).requires or []
+        except PackageNotFoundError:  # for another platform
+            return found
+        found.add(name)
+        for requirement in map(Requirement, requirements):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed(requirement.name, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def library_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment with this project's wheel and what the library asks for; nothing is loaded."""
+    folder = tmp_path_factory.mktemp("alone")
+    source = folder / "source"
+    copytree(ROOT / "src", source / "src", ignore=lambda _, entries: {e for e in entries if e.endswith("egg-info")})
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        copy2(ROOT / file, source / file)
+    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    venv.create(folder / "env", symlinks=True)
+    packages = next((folder / "env").glob("lib/python*/site-packages"))
+    (wheel,) = (source / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    found: set[str] = set()
+    for requirement in distribution_requires(packages):
+        needed(requirement, found)
+    for name in found:
+        installed = distribution(name)
+        for top in {file.parts[0] for file in installed.files or () if file.parts[0] not in ("..", "__pycache__")}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(installed.locate_file(top))))
+    return folder / "env" / "bin" / "python"
+
+
+def distribution_requires(packages: Path) -> list[str]:
+    """What the wheel itself asks for, without extras."""
+    (metadata,) = packages.glob("delta_lora-*.dist-info/METADATA")
+    lines = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(), re.MULTILINE)
+    return [r.name for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def run_alone(python: Path, *arguments: str, cwd: Path) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run([python, *arguments], cwd=cwd, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SUITES_OWN = ("hydra", "omegaconf", "evaluate", "datasets", "pandas", "sacrebleu", "sklearn", "wandb", "pooch")
+
+TRAINER = """
+from importlib.util import find_spec
+assert not [name for name in %r if find_spec(name)]
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from delta_lora import DeltaLoraCallback
+sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=11)
+model = get_peft_model(LlamaForCausalLM(LlamaConfig(**sizes)), LoraConfig(r=2, target_modules=["q_proj"]))
+callback = DeltaLoraCallback(update_ratio=2.0, start_steps=1)
+arguments = TrainingArguments("run", max_steps=4, report_to=[], disable_tqdm=True, use_cpu=True)
+row = {"input_ids": list(range(8)), "labels": list(range(8))}
+Trainer(model, arguments, train_dataset=[row] * 8, callbacks=[callback]).train()
+callback.delta.export("adapter")
+print(callback.delta.anchored)
+"""
+
+
+def test_the_library_trains_and_exports_where_it_is_installed_alone(library_alone: Path, tmp_path: Path) -> None:
+    example = ROOT / "examples" / "any_model.py"
+    last = run_alone(library_alone, str(example), str(example), cwd=tmp_path).splitlines()[-1]
+    assert float(last.removeprefix("largest difference of logits: ")) < 1e-4
+    assert run_alone(library_alone, "-c", TRAINER % (SUITES_OWN,), cwd=tmp_path).splitlines()[-1] == "True"
+
+
+def test_importing_the_library_loads_nothing_of_the_suite() -> None:
+    code = f"import sys, delta_lora.delta, delta_lora.callback\nprint([n for n in {SUITES_OWN} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
