@@ -35,6 +35,8 @@ from torch import Tensor
 
 from delta_lora.methods.base import Method, Schedule
 from delta_lora.models.load import PUBLISHED, random_model
+from delta_lora.models.settings import ModelSettings
+from delta_lora.settings import checked
 from delta_lora.suite.config.cell import model_spec
 from delta_lora.suite.plan.timing import Session
 
@@ -70,7 +72,13 @@ def start(model_name: str, method_name: str, device: str) -> Session:
     network = PUBLISHED[path]()
     dropouts = {name: 0.0 for name in DROPOUTS if hasattr(network, name)}
     plain = random_model(config.model.kind, network, **dropouts, num_labels=3)
-    return Session(plain, method, model_spec(config), Schedule(total_steps=1000, warmup_steps=0), device)
+    return Session(
+        plain,
+        method,
+        model_spec(checked(ModelSettings, config.model, "model")),
+        Schedule(total_steps=1000, warmup_steps=0),
+        device,
+    )
 
 
 def checkpoint_bytes(session: Session) -> int:

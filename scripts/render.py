@@ -20,7 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
-from delta_lora.suite.cli import MISTAKES, guard, one_line, per_table
+from delta_lora.suite.cli import guard, one_line, per_table
+from delta_lora.suite.config.compose import MISTAKES
 
 Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was left out and why, the files
 

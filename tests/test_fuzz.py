@@ -38,10 +38,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
-from delta_lora.suite.cli import CONFIGS, MISTAKES, composing, one_line
-from delta_lora.suite.config.cell import Cell, build_cell, task_class
+from delta_lora.suite.cli import one_line
+from delta_lora.suite.config.cell import Cell, build_cell
+from delta_lora.suite.config.compose import CONFIGS, MISTAKES, composing
 from delta_lora.suite.config.grid import Grid
-from delta_lora.suite.config.settings import walk
+from delta_lora.suite.config.settings import task_class, walk
 from delta_lora.suite.pages.examples import task_examples
 from delta_lora.suite.pages.figure3 import rank_texts
 from delta_lora.suite.pages.table import csv, markdown
@@ -107,8 +108,7 @@ def test_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             try:
                 with composing():
                     if number % 200 == 0:  # as the command line does it; it takes half a second
-                        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-                            mutated = compose("train", [f"scale={chosen[0]}", *given])
+                        mutated = compose("train", [f"scale={chosen[0]}", *given])
                     else:
                         mutated = config.copy()
                         ConfigLoaderImpl._apply_overrides_to_config(parser.parse_overrides(given), mutated)

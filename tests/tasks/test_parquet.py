@@ -25,8 +25,8 @@ def write(folder: Path, table: pd.DataFrame, *splits: str) -> Path:
     return folder
 
 
-def glue(composed: Callable[..., DictConfig], name: str, data: Path | None) -> Glue:
-    return Glue(composed(f"task=glue/{name}", "model=roberta-base").task, data, Path("unused"))
+def glue(composed: Callable[..., DictConfig], name: str, data: Path | None, *more: str) -> Glue:
+    return Glue(composed(f"task=glue/{name}", "model=roberta-base", *more).task, data, Path("unused"))
 
 
 def test_xsum_from_a_folder(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
@@ -112,8 +112,7 @@ def test_pairs_are_cut_at_the_longer_sentence(
     composed: Callable[..., DictConfig], tmp_path: Path, gpt2_checkpoint: Path
 ) -> None:
     write(tmp_path / "glue" / "rte", RTE, "train", "validation")
-    task = glue(composed, "rte", tmp_path)
-    task.config.train.max_length = 8
+    task = glue(composed, "rte", tmp_path, "task.train.max_length=8")
     tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint)
     short, long = "a pub", "The Vaults pub near Café Adriatic has a 5 star rating. " * 3
     (example,) = task.encode(tokenizer, [(long, short)])

@@ -4,29 +4,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from delta_lora.errors import Interrupted, RunError, UserError, redacted
+from delta_lora.errors import Interrupted, RunError, redacted
 from delta_lora.suite import sweep
+from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, misapplied
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-MISTAKES = (
-    UserError,
-    HydraException,
-    OmegaConfBaseException,
-    YAMLError,
-)  # the user's, as opposed to the program's
-# What Hydra lets through where an override does not fit the configuration (an index of a list that is a word, …).
-MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
 log = logging.getLogger(__name__)
 
 
@@ -41,13 +29,6 @@ def one_line(error: BaseException) -> str:
         return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group) if ours else error.options)}"
     lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
     return redacted(" ".join(line for line in lines if line))
-
-
-def choices(group: str) -> list[str]:
-    """What can be chosen in a configuration group, nested choices (``glue/cola``) too."""
-    folder = CONFIGS / group
-    files = (path.relative_to(folder).with_suffix("") for path in sorted(folder.rglob("*.yaml")))
-    return [path.as_posix() for path in files if not path.name.startswith("_")]
 
 
 def hydra_main(function: Callable[[DictConfig], Any]) -> int:
@@ -68,7 +49,7 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         try:
             return function(config)
         except Exception as error:
-            if not sweep.in_sweep():
+            if not in_sweep():
                 errors.append(error)  # raised here, Hydra would print lines of its own
             elif isinstance(error, Interrupted):
                 raise
@@ -105,22 +86,6 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         )
         return max(code, 2 if all(failure["mistake"] for failure in failed) else 1)
     return code
-
-
-@contextmanager
-def composing() -> Iterator[None]:
-    """Hydra composes inside; an override that it cannot apply is one of `MISTAKES`."""
-    try:
-        yield
-    except MISAPPLIED as error:
-        if isinstance(error, MISTAKES):
-            raise
-        raise misapplied(error) from error
-
-
-def misapplied(error: Exception) -> UserError:
-    """What to tell of an override that does not fit the configuration."""
-    return UserError(f"an override cannot be applied ({error}); give KEY=VALUE with a key that --cfg job prints")
 
 
 def guard(function: Callable[[], Any]) -> int:

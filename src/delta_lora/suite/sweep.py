@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from delta_lora.errors import RunError, UserError
@@ -57,11 +56,6 @@ def queue_error(error: RuntimeError) -> UserError | RunError | None:
             f"Slurm does not take the jobs ({line}); see the settings in configs/hydra/launcher/slurm.yaml"
         )
     return RunError(f"{line}; the same command runs only what is missing")
-
-
-def in_sweep() -> bool:
-    """Whether this is a job of a sweep (it may run in another process than the sweep itself)."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def note_failure(message: str, mistake: bool) -> None:

@@ -5,13 +5,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
+from delta_lora.settings import checked
+from delta_lora.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
     from delta_lora.files import HubFiles, WebFile
@@ -32,21 +34,26 @@ class Item:
 class Task(ABC):
     """Base class of all tasks, built from the ``task`` configuration group.
 
+    A subclass whose group has settings of its own names their class as ``Settings``.
+
     Args:
-        config: the composed ``task`` group.
+        config: the composed ``task`` group, or its settings.
         data_dir: local data sets, or None to download.
         cache_dir: where downloads and generated data go.
     """
 
-    def __init__(self, config: DictConfig, data_dir: Path | None, cache_dir: Path) -> None:
-        self.config = config
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    config: TaskSettings
+
+    def __init__(self, config: DictConfig | TaskSettings, data_dir: Path | None, cache_dir: Path) -> None:
+        self.config = checked(self.Settings, config, "task")
         self.data_dir = data_dir
         self.cache_dir = cache_dir
 
     @property
     def generated(self) -> bool:
         """Whether the data are the tiny scale's."""
-        return bool(self.config.source == "generated")
+        return self.config.source == "generated"
 
     @abstractmethod
     def check_files(self) -> None:
@@ -148,12 +155,3 @@ class Task(ABC):
 def limit(items: list[Any], most: int | None) -> list[Any]:
     """The first ``most`` of the items; all where it is None."""
     return items if most is None else items[:most]
-
-
-def checked_limit(value: Any, name: str) -> int | None:
-    """A ``max_…_examples`` setting: None or a whole number of at least 1."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"task.{name} must be null (all) or a whole number ≥ 1, got {value}")
-    return value

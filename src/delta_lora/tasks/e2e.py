@@ -9,8 +9,10 @@ from typing import Any
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, check_local, download
 from delta_lora.metrics import E2EResampler, Resampler
+from delta_lora.settings import setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
+from delta_lora.tasks.settings import GenerationSettings, WebFileSettings
 
 # Slot names as microsoft/LoRA writes them.
 SLOTS = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
@@ -34,11 +36,25 @@ def linearize(mr: str) -> str:
     return " | ".join(f"{SLOTS.get(slot, slot)} : {value}" for slot, value in slots)
 
 
+class E2EFiles(WebFileSettings):
+    """The release."""
+
+    sha256: dict[str, str] = setting("of each file that is used")
+
+
+class E2ESettings(GenerationSettings):
+    """What is set of E2E."""
+
+    files: E2EFiles = setting("the release", in_key=False)
+
+
 class E2E(GenerationTask):
     """Training pairs are all rows of trainset.csv; test inputs are the distinct MRs of testset_w_refs.csv."""
 
+    Settings = E2ESettings
+    config: E2ESettings
+
     def check_files(self) -> None:
-        super().check_files()
         if self.data_dir is not None and not self.generated:
             check_local(self.data_dir / self.config.files.folder, self.config.files.sha256)
 

@@ -7,13 +7,17 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
-from delta_lora.tasks.base import Item, Task, checked_limit, limit
+from delta_lora.tasks.base import Item, Task, limit
+from delta_lora.tasks.settings import GenerationSettings
 
 IGNORED = -100  # the label that the loss leaves out
 
 
 class GenerationTask(Task):
     """A task of (input, target) texts. A subclass reads its files; everything else is here."""
+
+    Settings = GenerationSettings
+    config: GenerationSettings
 
     @abstractmethod
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
@@ -23,13 +27,9 @@ class GenerationTask(Task):
     def read_test(self, folder: Path) -> list[Item]:
         """Distinct test inputs with their references, in the files' order."""
 
-    def check_files(self) -> None:
-        checked_limit(self.config.max_train_examples, "max_train_examples")
-        checked_limit(self.config.max_test_examples, "max_test_examples")
-
     def train_size(self) -> int:
         local = self.data_dir is not None and not self.generated
-        size = len(self.read_train(self.fetch())) if local else int(self.config.train_examples)
+        size = len(self.read_train(self.fetch())) if local else self.config.train_examples
         return min(size, self.config.max_train_examples or size)
 
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
@@ -38,7 +38,7 @@ class GenerationTask(Task):
         train = self.config.train
         if kind == "causal":
             return encode_causal(tokenizer, pairs, train.max_length)
-        return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length)
+        return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length or train.max_length)
 
     def test_items(self) -> list[Item]:
         return limit(self.read_test(self.fetch()), self.config.max_test_examples)

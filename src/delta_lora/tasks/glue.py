@@ -10,12 +10,26 @@ from transformers import PreTrainedTokenizerBase
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics import GlueResampler, Resampler
+from delta_lora.settings import Texts, setting
 from delta_lora.tasks import parquet
-from delta_lora.tasks.base import Item, Task, checked_limit, limit
+from delta_lora.tasks.base import Item, Task, limit
+from delta_lora.tasks.settings import ClassificationSettings, HubFileSettings
+
+
+class GlueSettings(ClassificationSettings):
+    """What is set of a GLUE task."""
+
+    sentences: Texts = setting("the columns of its one or two sentences", min_length=1, max_length=2)
+    labels: Texts | None = setting("its classes in their order; null: a number from 0 to 5")
+    evaluation_splits: Texts = setting("what is scored", min_length=1)
+    files: HubFileSettings = setting("the data set", in_key=False)
 
 
 class Glue(Task):
     """One GLUE task: which columns hold the sentences, what the labels are, which splits are scored."""
+
+    Settings = GlueSettings
+    config: GlueSettings
 
     @property
     def columns(self) -> list[str]:
@@ -28,8 +42,6 @@ class Glue(Task):
         return self.config.labels is None
 
     def check_files(self) -> None:
-        checked_limit(self.config.max_train_examples, "max_train_examples")
-        checked_limit(self.config.max_test_examples, "max_test_examples")
         if self.data_dir is not None and not self.generated:
             splits = ("train", *self.config.evaluation_splits)
             parquet.check_local(self.data_dir / self.config.files.folder, splits, self.columns)
@@ -64,20 +76,17 @@ class Glue(Task):
             UserError: a label that the task does not have (with its row).
         """
         table = parquet.read_split(parquet.local_files(self.fetch(), split), self.columns)
-        labels = table["label"]
-        wrong = ~labels.between(0, 5) if self.regression else ~labels.isin(range(len(self.config.labels)))
+        labels, names = table["label"], self.config.labels
+        wrong = ~labels.between(0, 5) if names is None else ~labels.isin(range(len(names)))
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            allowed = "a number from 0 to 5" if self.regression else f"0 to {len(self.config.labels) - 1}"
-            raise UserError(
-                f"{self.config.name}, {split} split, row {row}: label {labels[row]}, expected {allowed}"
-                f"{'' if self.regression else ' (' + ', '.join(self.config.labels) + ')'}"
-            )
+            allowed = "a number from 0 to 5" if names is None else f"0 to {len(names) - 1} ({', '.join(names)})"
+            raise UserError(f"{self.config.name}, {split} split, row {row}: label {labels[row]}, expected {allowed}")
         return table
 
     def train_size(self) -> int:
         local = self.data_dir is not None and not self.generated
-        size = len(self.table("train")) if local else int(self.config.train_examples)
+        size = len(self.table("train")) if local else self.config.train_examples
         return min(size, self.config.max_train_examples or size)
 
     def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, Any]]:
@@ -115,7 +124,7 @@ class Glue(Task):
 
     def model_settings(self) -> dict[str, Any]:
         """The classification head: one output for regression, else one a class."""
-        if self.regression:
+        if self.config.labels is None:
             return {"num_labels": 1, "problem_type": "regression"}
         return {"num_labels": len(self.config.labels), "problem_type": "single_label_classification"}
 

@@ -13,18 +13,35 @@ from typing import Any
 from delta_lora.errors import UserError
 from delta_lora.files import WebFile, sha256_of
 from delta_lora.metrics import Resampler, WebNLGResampler
+from delta_lora.settings import Texts, setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
+from delta_lora.tasks.settings import GenerationSettings, WebFileSettings
 
 TEST = "test/testdata_with_lex.xml"
 LARGEST = 500_000_000  # bytes that are unpacked at most; the release has 18 million
 
 
+class WebNLGFiles(WebFileSettings):
+    """The release."""
+
+    content_sha256: str = setting("over the names and SHA-256s of the files that are used, whatever archive holds them")
+
+
+class WebNLGSettings(GenerationSettings):
+    """What is set of WebNLG."""
+
+    seen_categories: Texts = setting("those of the training set; test entries of the others are unseen")
+    files: WebNLGFiles = setting("the release", in_key=False)
+
+
 class WebNLG(GenerationTask):
     """Training pairs are all good lexicalisations of the training entries; test inputs are the test entries."""
 
+    Settings = WebNLGSettings
+    config: WebNLGSettings
+
     def check_files(self) -> None:
-        super().check_files()
         if self.data_dir is not None and not self.generated:
             folder = self.data_dir / self.config.files.folder
             files = data_files(folder)

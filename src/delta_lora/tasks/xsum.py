@@ -6,18 +6,28 @@ from typing import Any
 
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics import Resampler, XSumResampler
+from delta_lora.settings import setting
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
+from delta_lora.tasks.settings import GenerationSettings, HubFileSettings
 
 COLUMNS = ("document", "summary", "id")
+
+
+class XSumSettings(GenerationSettings):
+    """What is set of XSum."""
+
+    files: HubFileSettings = setting("the data set", in_key=False)
 
 
 class XSum(GenerationTask):
     """Documents and summaries of the train split; the test split's documents are summarised."""
 
+    Settings = XSumSettings
+    config: XSumSettings
+
     def check_files(self) -> None:
-        super().check_files()
         if self.data_dir is not None and not self.generated:
             parquet.check_local(self.data_dir / self.config.files.folder, ("train", "test"), COLUMNS)
 

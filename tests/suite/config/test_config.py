@@ -11,7 +11,17 @@ from helpers import ROOT
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
+from delta_lora.models.settings import ModelSettings
+from delta_lora.settings import Texts, setting
 from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.config.compose import choices, resolved
+from delta_lora.suite.config.schema import NoLogger, RunSettings, ScaleSettings, WandbLogger
+from delta_lora.suite.config.settings import check_settings
+from delta_lora.tasks.e2e import E2E, E2ESettings
+from delta_lora.tasks.glue import GlueSettings
+from delta_lora.tasks.settings import DecodeSettings, Lengths, TrainSettings
+from delta_lora.tasks.webnlg import WebNLGSettings
+from delta_lora.tasks.xsum import XSumSettings
 
 TYPED = "model=gpt2-medium task=e2e method=delta-lora method.update_ratio=2 method.start_steps=500"
 
@@ -65,6 +75,17 @@ def test_wrong_input_is_one_line_with_exit_code_2_and_writes_nothing(
         (["task.decode.beam_size=0"], "beam_size"),
         (["task.max_test_examples=0"], "max_test_examples"),
         (["task.train.precision=fp8"], "precision"),
+        (["task.train.batch_size=true"], r"task.train.batch_size must be a whole number ≥ 1 .*, got True"),
+        (["task.train.dropouts=3"], "task.train.dropouts must be a group of settings, got 3"),
+        (["task.train.max_grad_norm=nan"], "must be a number ≥ 0, got nan"),
+        (["task.kinds=[]"], "a list .at least 1., each causal, seq2seq or classification"),
+        (["task.train.epochs=???"], "task.train.epochs has no value"),
+        (["~task.decode"], "task.decode is missing"),
+        (["++logger.mode=online"], "no setting logger.mode; logger has name"),
+        (["logger.name=mlflow"], "logger.name must be none or wandb, got 'mlflow'"),
+        (["+method.ranks=3"], "no setting method.ranks; method has alpha, dropout, .*rank"),
+        (["~method.rank"], "method.rank is missing"),
+        (["+task.sentences=[a,b]"], "no setting task.sentences; task has .*per_method"),
     ],
 )
 def test_each_mistake_is_found_before_anything_is_loaded(
@@ -130,3 +151,63 @@ def test_a_tasks_settings_for_one_more_method_change_no_other_runs_key(composed:
 
 def test_a_tasks_settings_for_the_runs_own_method_change_its_key(composed: Callable[..., DictConfig]) -> None:
     assert key(composed, "method=lora", "task.per_method.lora.rank=3") != key(composed, "method=lora")
+
+
+def test_every_task_at_every_scale_has_settings_that_fit(composed: Callable[..., DictConfig]) -> None:
+    models = {"causal": "gpt2", "seq2seq": "bart", "classification": "roberta"}
+    for scale in choices("scale"):
+        for task in choices("task"):
+            found = composed(f"scale={scale}", f"task={task}", "logger=wandb")
+            found.model = composed(f"model={found.scale.models[models[found.task.kinds[0]]]}").model
+            run, settings = check_settings(resolved(found))
+            assert (run.scale.name, settings.name) == (scale, task)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    kinds = [RunSettings, ModelSettings, ScaleSettings, NoLogger, WandbLogger, TrainSettings, DecodeSettings]
+    for kind in [*kinds, Lengths, E2ESettings, WebNLGSettings, XSumSettings, GlueSettings]:
+        for name, field in kind.model_fields.items():
+            assert field.description, f"{kind.__name__}.{name}"
+
+
+class LongSettings(E2ESettings):
+    sentences: Texts = setting("what is read")
+    shuffled: bool = setting("a setting that finished runs do not have", default=False)
+
+
+class Long(E2E):
+    """A stranger's task with settings of its own."""
+
+    Settings = LongSettings
+
+
+class Plain(E2E):
+    """A stranger's task that has those of its base."""
+
+
+@pytest.fixture
+def own(composed: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """A configuration of a task class of this module."""
+    return lambda name, *extra: composed("scale=tiny", f"task._target_={__name__}.{name}", *extra)
+
+
+def test_a_task_class_of_ones_own_has_settings_of_its_own(own: Callable[..., DictConfig]) -> None:
+    cell = build_cell(own("Long", "+task.sentences=[a,b]"))
+    assert isinstance(cell.task.config, LongSettings)
+    assert cell.task.config.sentences == ("a", "b")
+    with pytest.raises(UserError, match=r"task.sentences is missing"):
+        build_cell(own("Long"))
+    with pytest.raises(UserError, match=r"no setting task.sentence; task has .*sentences"):
+        build_cell(own("Long", "+task.sentence=[a,b]"))
+
+
+def test_a_task_class_without_settings_of_its_own_has_its_bases(own: Callable[..., DictConfig]) -> None:
+    assert isinstance(build_cell(own("Plain")).task.config, E2ESettings)
+    with pytest.raises(UserError, match=r"no setting task.sentences"):
+        build_cell(own("Plain", "+task.sentences=[a,b]"))
+
+
+def test_a_new_setting_at_its_default_keeps_the_key(own: Callable[..., DictConfig]) -> None:
+    keys = {build_cell(own("Long", "+task.sentences=[a]", *more)).key for more in ([], ["+task.shuffled=false"])}
+    assert len(keys) == 1
+    assert build_cell(own("Long", "+task.sentences=[a]", "+task.shuffled=true")).key not in keys

@@ -189,7 +189,7 @@ def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str], tmp_path:
         (["table9"], "table=table9 is not a choice; choose one of figure3, table1"),
         (["table1", "jobs=0"], "jobs must be a whole number ≥ 1, got 0"),
         (["table1", "measure=yes"], "measure must be true or false, got yes"),
-        (["table1", "scale=tiny", "seed=-1"], "seed must be a whole number from 0 to 2^32 - 1, got -1"),
+        (["table1", "scale=tiny", "seed=-1"], "seed must be a whole number ≥ 0 (and < 2^32), got -1"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,9 +40,9 @@ with initialize_config_dir(sys.argv[1], version_base="1.3"):
                          ("roberta-base", [f"glue/{n}" for n in "mnli sst2 mrpc cola qnli qqp rte stsb".split()])):
         for name in tasks:
             config = compose("train", [f"model={model}", f"task={name}", "model.hidden_size=32"])
-            task = get_class(config.task._target_)(config.task, None, Path(sys.argv[2]))
             if name not in ("e2e", "webnlg"):
                 config.task.train_examples = 2
+            task = get_class(config.task._target_)(config.task, None, Path(sys.argv[2]))
             tokenizer = load_tokenizer(config.model, Path("unused"))
             load_model(config.model, Path("unused"), config.task.train.dropouts, **task.model_settings())
             revisions = resolved_revision(config.model), task.revision()

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from delta_lora.suite.cli import CONFIGS, composing
-from delta_lora.suite.config.cell import run_key, task_class
+from delta_lora.suite.config.compose import composed, composing
+from delta_lora.suite.config.key import run_key
+from delta_lora.suite.config.settings import make_task
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,12 @@ class Grid:
         return " ".join(["python scripts/train.py -m", *self.overrides])
 
 
-def compose_grid(overrides: Sequence[str], configs: Path = CONFIGS) -> Grid:
+def compose_grid(overrides: Sequence[str]) -> Grid:
     """Compose every cell of a sweep.
 
     Args:
         overrides: as given to ``scripts/train.py -m``: ``["table=table1", "scale=tiny", "seed=1,2,3"]``. As
-        there, a
-            value given here takes the place of the table's own for that key.
-        configs: the folder with ``train.yaml``.
+            there, a value given here takes the place of the table's own for that key.
 
     Raises:
         HydraException, OmegaConfBaseException: Hydra cannot compose it (unknown choice, wrong syntax, …).
@@ -50,7 +48,7 @@ def compose_grid(overrides: Sequence[str], configs: Path = CONFIGS) -> Grid:
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
     fixed = [override.input_line or "" for override in given if not override.is_sweep_override()]
-    with composing(), initialize_config_dir(str(configs.resolve()), version_base="1.3"):
+    with composing():
         config = compose("train", fixed, return_hydra_config=True)
         # Hydra's own sweeper expands the grid, so that a table can only show what its sweep would train.
         params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
@@ -63,8 +61,5 @@ def compose_grid(overrides: Sequence[str], configs: Path = CONFIGS) -> Grid:
 
 def compose_cell(overrides: Sequence[str]) -> GridCell:
     """One job's configuration, inside an initialized Hydra."""
-    config = OmegaConf.create(OmegaConf.to_container(compose("train", list(overrides)), resolve=True))
-    assert isinstance(config, DictConfig)
-    data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-    task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
-    return GridCell(config, run_key(config, task))
+    config = composed(overrides)
+    return GridCell(config, run_key(config, make_task(config)))

@@ -19,7 +19,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
-from delta_lora.suite.cli import CONFIGS
+from delta_lora.suite.config.compose import CONFIGS
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages import layout
 from delta_lora.suite.pages.examples import render_examples

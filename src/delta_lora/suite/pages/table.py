@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from delta_lora.errors import UserError
-from delta_lora.suite.cli import CONFIGS
+from delta_lora.suite.config.compose import CONFIGS
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import layout, shape
 from delta_lora.suite.pages.latex import latex

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, from_hub
 from delta_lora.models.load import FILES
-from delta_lora.suite.config.cell import task_class
 from delta_lora.suite.config.grid import compose_grid
+from delta_lora.suite.config.settings import make_task
 from delta_lora.tasks.base import Task
 
 TIMEOUT = 20  # seconds for a server to say how large a file is
@@ -71,9 +71,8 @@ def needs(configs: Iterable[DictConfig]) -> list[Need]:
             found.setdefault(
                 model, Need(model, partial(from_hub_files, model, files), partial(model_here, config.model))
             )
-        data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-        task = task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
-        if not task.generated and data_dir is None:
+        task = make_task(config)
+        if not task.generated and task.data_dir is None:
             found.setdefault(data, Need(data, partial(describe_data, data, task), partial(data_here, task)))
     return list(found.values())
 

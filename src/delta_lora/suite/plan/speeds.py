@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.methods.lookup import without
-from delta_lora.suite.config.cell import Cell, canonical
+from delta_lora.suite.config.cell import Cell
+from delta_lora.suite.config.key import canonical
 from delta_lora.suite.machine.devices import device_name
 from delta_lora.suite.records.phases import STARTED, TRAINED, finished_phase
 from delta_lora.suite.records.records import read_runs, write_text

@@ -14,8 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from delta_lora.errors import redacted
 from delta_lora.suite.config.cell import Cell
+from delta_lora.suite.config.compose import in_sweep
 from delta_lora.suite.machine import ranks
-from delta_lora.suite.sweep import in_sweep
 
 log = logging.getLogger(__name__)
 

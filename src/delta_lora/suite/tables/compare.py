@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.files import sha256_of
 from delta_lora.metrics import Resampler
-from delta_lora.suite.config.cell import task_class
+from delta_lora.suite.config.settings import task_class
 from delta_lora.suite.records.records import Run, read_sealed, write_sealed
 
 Verdict = Literal["reproduced", "within noise", "not reproduced", "not run"]
@@ -159,10 +158,11 @@ def resampler_of(run: Run) -> Resampler:
     Raises:
         UserError: the predictions cannot be read as the task's.
     """
-    task = run.config.get("task")
+    task: Any = run.config.get("task")
     try:
-        config = DictConfig(task)
-        return task_class(config)(config, None, run.path).resampler(run.predictions())
+        kind = task_class(task)
+        # Unchecked: an older run may have had other settings, and its predictions are scored all the same.
+        return kind(kind.Settings.model_construct(**task), None, run.path).resampler(run.predictions())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{run.path / 'predictions.jsonl'} cannot be read as predictions of "

@@ -1,0 +1,59 @@
+"""Where Hydra composes configurations: the folder, its choices, and what goes wrong there."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from delta_lora.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[4] / "configs"
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)  # the user's, as opposed to the program's
+# What Hydra lets through where an override does not fit the configuration (an index of a list that is a word, …).
+MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
+
+
+def choices(group: str) -> list[str]:
+    """What can be chosen in a configuration group, nested choices (``glue/cola``) too."""
+    folder = CONFIGS / group
+    files = (path.relative_to(folder).with_suffix("") for path in sorted(folder.rglob("*.yaml")))
+    return [path.as_posix() for path in files if not path.name.startswith("_")]
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Hydra composes inside, from `CONFIGS`; an override that it cannot apply is one of `MISTAKES`."""
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            yield
+    except MISAPPLIED as error:
+        if isinstance(error, MISTAKES):
+            raise
+        raise misapplied(error) from error
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """One job's configuration, resolved; inside :func:`composing`."""
+    return resolved(compose("train", list(overrides)))
+
+
+def resolved(config: DictConfig) -> DictConfig:
+    """A copy of a configuration without interpolations, as a record holds it."""
+    return DictConfig(OmegaConf.to_container(config, resolve=True))
+
+
+def misapplied(error: Exception) -> UserError:
+    """What to tell of an override that does not fit the configuration."""
+    return UserError(f"an override cannot be applied ({error}); give KEY=VALUE with a key that --cfg job prints")
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a sweep (it may run in another process than the sweep itself)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -1,0 +1,50 @@
+"""A run's key: what can change its numbers, hashed."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from delta_lora.methods.lookup import without
+from delta_lora.models.settings import ModelSettings
+from delta_lora.settings import checked, key_part
+from delta_lora.suite.config.init_from import start_key
+from delta_lora.tasks.base import Task
+
+RECIPE = 2  # part of every key: raise it when a change of the code changes a run's numbers
+
+
+def run_key(config: DictConfig, task: Task) -> str:
+    """16 hex digits of a hash over everything that can change the run's numbers.
+
+    Two configurations with the same key give the same numbers, so a cell that stands in several tables is trained
+    once. Numbers are compared by value (2 and 2.0 are the same). Which settings are in it, their own classes say
+    (``in_key`` of :func:`delta_lora.settings.setting`).
+    """
+    model = checked(ModelSettings, config.model, "model")
+    method: Any = OmegaConf.to_container(config.method, resolve=True)
+    parts: dict[str, Any] = {
+        "recipe": RECIPE,
+        "seed": config.seed,
+        "data": task.fingerprint(),
+        "model": key_part(model),
+        "task": key_part(task.config),
+        "method": without(method, "outside_key"),
+    }
+    if config.task.get("init_from") is not None:
+        parts["task"]["init_from"] = start_key(config)
+    if model.path is None:
+        from delta_lora.tiny.models import MODELS
+
+        parts["weights"] = MODELS[model.name].key
+    return sha256(json.dumps(canonical(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def canonical(value: Any) -> Any:
+    """The value with whole floats as ints, so that 2 and 2.0 hash alike."""
+    if isinstance(value, dict):
+        return {name: canonical(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
