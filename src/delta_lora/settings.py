@@ -9,11 +9,11 @@ from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
-from pydantic_core import ErrorDetails, to_jsonable_python
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from delta_lora.errors import UserError
 
+_JSON = TypeAdapter(Any)
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]  # a whole number of at least 1 that also fits 32 bits
 Positive = Annotated[float, Field(gt=0)]
@@ -53,7 +53,7 @@ def key_part(settings: Settings) -> dict[str, Any]:
         value = getattr(settings, name)
         outside = isinstance(extra, dict) and extra.get("in_key") is False
         if not outside and (field.is_required() or value != field.get_default(call_default_factory=True)):
-            found[name] = key_part(value) if isinstance(value, Settings) else to_jsonable_python(value)
+            found[name] = key_part(value) if isinstance(value, Settings) else _JSON.dump_python(value, mode="json")
     return found
 
 
@@ -80,7 +80,7 @@ def checked(kind: type[Chosen], given: Any, place: str) -> Chosen:
         raise UserError(line(kind, (unknown or errors)[0], given, place)) from None
 
 
-def line(kind: type[Settings], error: ErrorDetails, given: Any, place: str) -> str:
+def line(kind: type[Settings], error: Mapping[str, Any], given: Any, place: str) -> str:
     """What is wrong with one setting: its name, what is allowed, what was given."""
     parts, node, value = located(schema(kind), error["loc"], given)
     name = ".".join([*([place] if place else []), *parts])
