@@ -34,7 +34,9 @@ class Item:
 class Task(ABC):
     """Base class of all tasks, built from the ``task`` configuration group.
 
-    A subclass whose group has settings of its own names their class as ``Settings``.
+    A subclass whose group has settings of its own names their class as ``Settings``. ``generates`` says how a trained
+    model is scored: True, it writes a text for each test input after training; False, it is scored on the test inputs
+    after every epoch, and the best one counts.
 
     Args:
         config: the composed ``task`` group, or its settings.
@@ -43,6 +45,7 @@ class Task(ABC):
     """
 
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    generates: ClassVar[bool]
     config: TaskSettings
 
     def __init__(self, config: DictConfig | TaskSettings, data_dir: Path | None, cache_dir: Path) -> None:
@@ -119,8 +122,8 @@ class Task(ABC):
         return {}
 
     def encode_test(self, items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """The test inputs tokenized for a classification model; text generation decodes them instead."""
-        raise NotImplementedError(f"{type(self).__name__} is decoded, not classified")
+        """The test inputs tokenized, for a task that does not generate; the others' are decoded instead."""
+        raise NotImplementedError(f"{type(self).__name__} generates texts: its inputs are decoded")
 
     def fingerprint(self) -> str:
         """What the data are, where that is not pinned by the configuration: part of a run's key."""

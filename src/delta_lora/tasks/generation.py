@@ -16,6 +16,7 @@ IGNORED = -100  # the label that the loss leaves out
 class GenerationTask(Task):
     """A task of (input, target) texts. A subclass reads its files; everything else is here."""
 
+    generates = True
     Settings = GenerationSettings
     config: GenerationSettings
 

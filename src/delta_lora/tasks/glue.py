@@ -28,6 +28,7 @@ class GlueSettings(ClassificationSettings):
 class Glue(Task):
     """One GLUE task: which columns hold the sentences, what the labels are, which splits are scored."""
 
+    generates = False
     Settings = GlueSettings
     config: GlueSettings
 

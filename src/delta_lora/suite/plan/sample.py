@@ -18,7 +18,7 @@ from delta_lora.models.load import load_tokenizer
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.plan.prefetch import data_here, model_here
 from delta_lora.suite.run.batches import EpochSampler
-from delta_lora.tasks.generation import encode_causal, encode_seq2seq
+from delta_lora.tasks.generation import IGNORED, encode_causal, encode_seq2seq
 
 WORD = "w"
 
@@ -39,9 +39,9 @@ class Sample:
         batches = [order[i : i + train.batch_size] for i in range(0, len(order), train.batch_size)]
         whole = [batch for batch in batches if len(batch) == train.batch_size] or batches
         collate: Any = (
-            DataCollatorWithPadding(self.tokenizer)
-            if cell.spec.kind == "classification"
-            else DataCollatorForSeq2Seq(self.tokenizer, model=model, label_pad_token_id=-100)
+            DataCollatorForSeq2Seq(self.tokenizer, model=model, label_pad_token_id=IGNORED)
+            if cell.task.generates
+            else DataCollatorWithPadding(self.tokenizer)
         )
         micro = train.micro_batch_size or train.batch_size
         for number in np.random.default_rng(0).integers(len(whole), size=count):
@@ -67,8 +67,7 @@ def draw_sample(cell: Cell) -> Sample:
     if data_here(task) and (config.model.path is None or model_here(config.model)):
         tokenizer = load_tokenizer(config.model, cell.cache_dir)
         items = task.test_items()
-        generation = config.task.get("decode") is not None
-        inputs: Sequence[Any] = [i.input for i in items] if generation else task.encode_test(items, tokenizer)
+        inputs: Sequence[Any] = [i.input for i in items] if task.generates else task.encode_test(items, tokenizer)
         return Sample(tokenizer, task.train_examples(tokenizer, cell.spec.kind), inputs)
     lengths, train = config.task.get("lengths"), config.task.train
     if lengths is None:
@@ -82,7 +81,7 @@ def draw_sample(cell: Cell) -> Sample:
     count = min(task.train_size(), 64 * train.batch_size)
     tests = words(lengths.input, min(config.task.test_examples, config.task.max_test_examples or 10**9))
     sources = words(lengths.input, count)
-    if cell.spec.kind == "classification":
+    if not task.generates:
         labels = [0] * count if config.task.labels is not None else [0.0] * count
         encoded = [
             {**encode(tokenizer, text, train.max_length), "labels": y} for text, y in zip(sources, labels, strict=True)

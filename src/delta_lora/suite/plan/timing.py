@@ -92,14 +92,14 @@ def time_cell(cell: Cell, sample: Sample, speeds: Speeds) -> None:
     Raises:
         UserError: the model is not here, and its size is not known.
     """
-    config, kind = cell.config, cell.spec.kind
+    config = cell.config
     method = cell.method.at_full_cost()
     torch.manual_seed(0)
     session = Session(model_for(cell), method, cell.spec, cell.schedule, "cuda" if torch.cuda.is_available() else "cpu")
     timed = [session.step(*micro) for micro in sample.steps(cell, session.model, WARM_UP + STEPS)][WARM_UP:]
     examples = cell.schedule.total_steps * config.task.train.batch_size
     seconds = examples * sum(timed) / len(timed) / config.task.train.batch_size
-    if kind == "classification":
+    if not cell.task.generates:
         seconds += math.ceil(examples / cell.task.train_size()) * classifying_seconds(session, sample, config)
     elif speeds.test_seconds(cell) is None:
         speeds.keep(test_work(plain_config(cell)), decoding_seconds(cell, method.merge(), sample))

@@ -205,7 +205,7 @@ def attempt(
     ranks.from_main(lambda: check_disk(folder, trained))
     counts = vars(cell.method.counts())
     callbacks = [*cell.method.callbacks(), tracker]
-    if cell.spec.kind == "classification":
+    if not cell.task.generates:
         evaluation = BestEpoch(cell, items, cell.task.encode_test(items, tokenizer), checkpoints / "best")
         ranks.from_main(lambda: set_damaged_aside(cell, evaluation, checkpoints))
         training = train_once(cell, folder, trained, tokenizer, examples, callbacks, micro, evaluation)

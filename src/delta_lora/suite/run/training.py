@@ -188,10 +188,10 @@ def train(
         args=training_arguments(cell, folder, micro_batch_size),
         train_dataset=examples,
         data_collator=(
-            DataCollatorWithPadding(tokenizer)
-            if cell.spec.kind == "classification"
             # given the model, it adds the decoder inputs, which label smoothing would keep BART from making
-            else DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=-100)
+            DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=IGNORED)
+            if cell.task.generates
+            else DataCollatorWithPadding(tokenizer)
         ),
         processing_class=tokenizer,
         callbacks=callbacks,
