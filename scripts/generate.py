@@ -51,8 +51,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
         raise UserError(f"{folder} is a run of {config.task.name}, which classifies; give a run that generates text")
     if not (folder / "adapter").is_dir():
         raise UserError(
-            f"{folder} is a run of {config.method.name}, which keeps no weights; give one of lora, dylora, adalora or "
-            "delta-lora"
+            f"{folder} is a run of {config.method.name}, which exports no adapter; give a run whose folder has adapter/"
         )
     cache_dir = Path(config.cache_dir).expanduser()
     check_safetensors(folder / "adapter", "adapter_model", "adapter_model*.bin")

@@ -33,7 +33,7 @@ def test_a_run_that_cannot_answer_says_why(short: Callable[..., DictConfig]) -> 
     run = run_cell(short("method=full"))
     refused = generate(run, str(run.path), "name : The Vaults")
     assert refused.returncode == 2
-    assert "which keeps no weights" in refused.stderr
+    assert "which exports no adapter" in refused.stderr
     unknown = generate(run, "ffffffffffff", "name : The Vaults")
     assert unknown.returncode == 2
     assert "no finished run begins with it" in unknown.stderr
