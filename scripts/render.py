@@ -75,8 +75,8 @@ def notebooks(overrides: Sequence[str]) -> Rendered:
 
 def check(overrides: Sequence[str]) -> Rendered:
     """Whether this machine can train the scale's cells; for `make tables`, which would be told once a table."""
-    from delta_lora.suite.config.cell import check_device
     from delta_lora.suite.config.grid import compose_grid
+    from delta_lora.suite.config.settings import check_device
 
     check_device(compose_grid(["table=table1", "method=lora", *overrides]).config)
     return [], [], []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from delta_lora.errors import UserError
-from delta_lora.metrics import e2e, files, glue, webnlg, xsum
+from delta_lora.metrics import files, glue
 
 TASKS = ("e2e", "webnlg", "xsum", *(f"glue/{name}" for name in glue.TASKS))
 
@@ -50,6 +50,8 @@ def score(task: str, hypotheses: Path, references: Path) -> dict[str, Any]:
         raise UserError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
     if task.startswith("glue/"):
         return score_glue(task.removeprefix("glue/"), hypotheses, references)
+    from delta_lora.metrics import e2e, webnlg, xsum  # imported late: --help and mistakes answer at once
+
     predictions = files.read_lines(hypotheses)
     if task == "e2e":
         instances = files.read_e2e_references(references, len(predictions))

@@ -10,11 +10,14 @@ import sys
 from omegaconf import DictConfig
 
 from delta_lora.suite.cli import hydra_main
+from delta_lora.suite.config.compose import resolved
+from delta_lora.suite.config.settings import check_settings
 
 
 def main(config: DictConfig) -> None:
     """One cell."""
-    from delta_lora.suite.run.recipe import run_cell  # imported late: --help and mistakes answer at once
+    check_settings(resolved(config))
+    from delta_lora.suite.run.recipe import run_cell  # takes long to load; --help and mistakes have been answered
 
     run_cell(config)
 

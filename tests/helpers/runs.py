@@ -28,7 +28,7 @@ SHORT = [
 
 
 class Bleu:
-    """Mean sentence BLEU: a metric suite that needs no Java, as `delta_lora.metrics.Resampler` has it."""
+    """Mean sentence BLEU: a metric suite that needs no Java, as `delta_lora.metrics.base.Resampler` has it."""
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
         import sacrebleu

@@ -12,11 +12,12 @@ from sacrebleu import corpus_bleu
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import files
-from delta_lora.metrics.e2e import E2EMetric, E2EResampler, official, score
+from delta_lora.metrics.e2e import E2EResampler, official, score
 from delta_lora.metrics.java import JavaProgram
 from delta_lora.metrics.meteor import meteor
 from delta_lora.metrics.nist import information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
+from delta_lora.metrics.suite_metric import SuiteMetric
 
 EXPECTED = json.loads((PARITY / "expected.json").read_text(encoding="utf-8"))
 
@@ -29,7 +30,7 @@ def read(name: str) -> tuple[list[str], list[list[str]]]:
 @pytest.fixture(scope="module")
 def parity_scores() -> dict[str, float]:
     predictions, references = read("e2e_last_reference")
-    return E2EMetric().compute(predictions=predictions, references=references)
+    return SuiteMetric("e2e").compute(predictions=predictions, references=references)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_wrong_input_is_one_clear_line(predictions: list[str], references: list[
 
 def test_metric_refuses_unequal_numbers() -> None:
     with pytest.raises(UserError, match="1 predictions for 2 test items"):
-        E2EMetric().compute(predictions=["a"], references=[["a"], ["b"]])
+        SuiteMetric("e2e").compute(predictions=["a"], references=[["a"], ["b"]])
 
 
 def test_missing_java_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from helpers.metrics_odd_inputs import webnlg_entries
 
 from delta_lora.errors import UserError
+from delta_lora.metrics.suite_metric import SuiteMetric
 from delta_lora.metrics.ter import smallest_ter, ter
-from delta_lora.metrics.webnlg import WebNLGMetric, WebNLGResampler, score
+from delta_lora.metrics.webnlg import WebNLGResampler, score
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_resample_of_one_subset_has_only_its_scores(odd: WebNLGResampler) -> Non
 def test_metric_takes_the_seen_flags() -> None:
     """One perfect entry of each subset; METEOR of an entry that equals its reference is 1, TER 0, BLEU 100."""
     texts = ["the airport serves the city of abilene .", "a b c d e"]
-    scores = WebNLGMetric().compute(predictions=texts, references=[[text] for text in texts], seen=[True, False])
+    scores = SuiteMetric("webnlg").compute(predictions=texts, references=[[text] for text in texts], seen=[True, False])
     assert scores == {
         f"{metric}-{subset}": value for metric, value in (("BLEU", 100), ("METEOR", 1), ("TER", 0)) for subset in "SUA"
     }

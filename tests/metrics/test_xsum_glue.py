@@ -10,14 +10,15 @@ from scipy.stats import pearsonr
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import glue, xsum
-from delta_lora.metrics.glue import GlueMetric, GlueResampler
+from delta_lora.metrics.glue import GlueResampler
 from delta_lora.metrics.sentences import split_sentences
-from delta_lora.metrics.xsum import XSumMetric, XSumResampler
+from delta_lora.metrics.suite_metric import SuiteMetric
+from delta_lora.metrics.xsum import XSumResampler
 
 
 def test_rouge_of_a_worked_example() -> None:
     """Stemmed to "the cat sit on a mat" / "a cat sit": matches 3 of 3 and 3 of 6; bigrams 1 of 2 and 1 of 5."""
-    scores = XSumMetric().compute(predictions=["A cats sit"], references=["The cat sits on a mat"])
+    scores = SuiteMetric("xsum").compute(predictions=["A cats sit"], references=["The cat sits on a mat"])
     assert scores == pytest.approx(
         {
             "Rouge-1": 100 * 2 * 3 / (3 + 6),
@@ -58,33 +59,37 @@ def test_rouge_resampler_agrees_with_rouge_score() -> None:
 
 
 def test_metric_writes_no_file(tmp_path: Path) -> None:
-    XSumMetric(cache_dir=str(tmp_path)).compute(predictions=["a"], references=["a"])
+    SuiteMetric("xsum", cache_dir=str(tmp_path)).compute(predictions=["a"], references=["a"])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_metrics_load_from_their_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """``evaluate.load("…/xsum.py")`` finds the metric, and fetches nothing: any connection would fail here."""
+def test_the_metric_loads_from_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``evaluate.load("…/suite_metric.py", "xsum")`` finds it, and fetches nothing: any connection would fail here."""
     monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", None)
-    folder = Path(glue.__file__).parent
-    assert type(evaluate.load(str(folder / "xsum.py"))).__name__ == "XSumMetric"
-    assert type(evaluate.load(str(folder / "glue.py"), "cola")).__name__ == "GlueMetric"
+    file = str(Path(glue.__file__).with_name("suite_metric.py"))
+    loaded = evaluate.load(file, "xsum")
+    assert type(loaded).__name__ == "SuiteMetric"
+    assert loaded.compute(predictions=["a cat"], references=["a cat"])["Rouge-1"] == 100
+    assert evaluate.load(file, "glue/cola").compute(predictions=[1, 0], references=[1, 0]) == {"matthews": 100}
 
 
 @pytest.mark.parametrize("task", [task for task in glue.TASKS if task not in ("cola", "stsb")])
 def test_accuracy_is_in_per_cent(task: str) -> None:
-    assert GlueMetric(task).compute(predictions=[1, 0, 1], references=[1, 1, 1]) == pytest.approx({"accuracy": 200 / 3})
+    assert SuiteMetric(f"glue/{task}").compute(predictions=[1, 0, 1], references=[1, 1, 1]) == pytest.approx(
+        {"accuracy": 200 / 3}
+    )
 
 
 def test_matthews_correlation_by_its_formula() -> None:
     """TP 2, TN 1, FP 1, FN 1: (2·1 − 1·1) / √(3·3·2·2)."""
-    scores = GlueMetric("cola").compute(predictions=[1, 1, 1, 0, 0], references=[1, 1, 0, 0, 1])
+    scores = SuiteMetric("glue/cola").compute(predictions=[1, 1, 1, 0, 0], references=[1, 1, 0, 0, 1])
     assert scores == pytest.approx({"matthews": 100 / 6})
 
 
 def test_pearson_correlation_equals_scipy() -> None:
     predictions, references = [0.5, 2.5, 3.0, 4.75], [0.0, 2.0, 4.5, 4.0]
-    scores = GlueMetric("stsb").compute(predictions=predictions, references=references)
+    scores = SuiteMetric("glue/stsb").compute(predictions=predictions, references=references)
     assert scores == pytest.approx({"pearson": 100 * pearsonr(predictions, references).statistic})
 
 
@@ -94,7 +99,7 @@ def test_constant_predictions_have_no_correlation(task: str) -> None:
 
 
 def test_mnli_is_scored_over_both_sets_and_each() -> None:
-    scores = GlueMetric("mnli").compute(
+    scores = SuiteMetric("glue/mnli").compute(
         predictions=[0, 1, 2, 2], references=[0, 1, 2, 0], matched=[True, False, False, False]
     )
     assert scores == pytest.approx({"accuracy": 75.0, "accuracy-matched": 100.0, "accuracy-mismatched": 200 / 3})
@@ -132,5 +137,5 @@ def test_wrong_input_is_one_clear_line(
 
 
 def test_unknown_task_is_refused_by_the_metric() -> None:
-    with pytest.raises(UserError, match="unknown GLUE task 'default'"):
-        GlueMetric()
+    with pytest.raises(UserError, match="no metric 'default'"):
+        SuiteMetric()

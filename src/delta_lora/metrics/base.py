@@ -1,10 +1,8 @@
-"""What the metric suites share: the ``evaluate`` interface, resampling, and checks of their input."""
+"""What the metric suites share: resampling, and checks of their input."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import evaluate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -59,32 +57,3 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
             raise UserError(f"references of item {number} are one string; give a list of strings")
         if not item:
             raise UserError(f"item {number} has no reference; give at least one")
-
-
-class SuiteMetric(evaluate.Metric, ABC):
-    """An ``evaluate.Metric`` that fetches nothing and keeps its data in memory: processes share no file.
-
-    Sub-classes say what they take in ``_info`` and compute in ``_compute``.
-    """
-
-    def __init__(self, config_name: str | None = None, **options: Any) -> None:
-        options.setdefault("keep_in_memory", True)
-        super().__init__(config_name, **options)
-
-    @abstractmethod
-    def _info(self) -> evaluate.MetricInfo: ...
-
-    @abstractmethod
-    def _compute(self, predictions: Any, references: Any, **kwargs: Any) -> Scores: ...
-
-    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> Scores:
-        """The suite's scores, keyed by the tables' column names and in their units.
-
-        Empty on all but the first process, where several share one metric (``num_process``).
-
-        Raises:
-            UserError: the numbers of predictions and references differ, or there are none.
-        """
-        if predictions is not None and references is not None:
-            check_items(predictions, references)
-        return super().compute(predictions=predictions, references=references, **kwargs) or {}

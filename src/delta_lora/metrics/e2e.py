@@ -7,24 +7,21 @@ capitals beyond ASCII.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from delta_lora.metrics.base import Scores, SuiteMetric, check_items, check_references, select
+from delta_lora.metrics.base import Scores, check_items, check_references, select
 from delta_lora.metrics.coco import cider, rouge_l
 from delta_lora.metrics.meteor import Meteor, meteor
 from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
 from delta_lora.metrics.nist import information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
 
-_DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L
+DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L
 and CIDEr of coco-caption. BLEU, METEOR and ROUGE-L are × 100."""
 
-_CITATION = """@article{dusek2020evaluating, title={Evaluating the State-of-the-Art of End-to-End Natural
+CITATION = """@article{dusek2020evaluating, title={Evaluating the State-of-the-Art of End-to-End Natural
 Language Generation: The E2E NLG Challenge}, author={Du{\\v{s}}ek, Ond{\\v{r}}ej and Novikova, Jekaterina and
 Rieser, Verena}, journal={Computer Speech \\& Language}, volume={59}, pages={123--156}, year={2020}}"""
 
@@ -84,25 +81,6 @@ class E2EResampler:
             "ROUGE-L": 100 * float(rouge_mean),
             "CIDEr": float(cider_mean),
         }
-
-
-class E2EMetric(SuiteMetric):
-    """:func:`score` for ``evaluate``: ``E2EMetric().compute(predictions=["…"], references=[["…", "…"]])``."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Value("string"),
-            "references": datasets.Sequence(datasets.Value("string")),
-        }
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: one text per item. references: a list of texts per item.",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions: Any, references: Any, **_: Any) -> Scores:
-        return score(predictions, references)
 
 
 def _one_line(text: str) -> str:

@@ -1,21 +1,17 @@
 """GLUE: accuracy, Matthews correlation for CoLA, Pearson correlation for STS-B, each × 100."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import matthews_corrcoef
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.base import Scores, SuiteMetric, check_items, select
+from delta_lora.metrics.base import Scores, check_items, select
 
-_DESCRIPTION = """The metric of one GLUE task, × 100: accuracy, Matthews correlation (CoLA) or Pearson correlation
+DESCRIPTION = """The metric of one GLUE task, × 100: accuracy, Matthews correlation (CoLA) or Pearson correlation
 (STS-B). For MNLI the accuracy over matched and mismatched examples together, and of each."""
 
-_CITATION = """@inproceedings{wang2019glue, title={{GLUE}: A Multi-Task Benchmark and Analysis Platform for Natural
+CITATION = """@inproceedings{wang2019glue, title={{GLUE}: A Multi-Task Benchmark and Analysis Platform for Natural
 Language Understanding}, author={Wang, Alex and Singh, Amanpreet and Michael, Julian and Hill, Felix and Levy, Omer
 and Bowman, Samuel R.}, booktitle={Proceedings of ICLR}, year={2019}}"""
 
@@ -98,6 +94,8 @@ class GlueResampler:
         """The scores over the examples ``indices``, in the units of :func:`score`."""
         predictions, references = select(self._predictions, indices), select(self._references, indices)
         if self.metric == "matthews":
+            from sklearn.metrics import matthews_corrcoef  # takes long to load
+
             return {"matthews": 100 * float(matthews_corrcoef(references, predictions))}
         if self.metric == "pearson":
             return {"pearson": 100 * _pearson(predictions, references)}
@@ -109,30 +107,6 @@ class GlueResampler:
                 if mask.any():
                     scores[f"accuracy-{name}"] = 100 * float(right[mask].mean())
         return scores
-
-
-class GlueMetric(SuiteMetric):
-    """``GlueMetric("cola").compute(predictions=[1], references=[1])``: :func:`score` as an ``evaluate.Metric``.
-
-    For MNLI, ``compute(…, matched=[True, …])`` also gives the accuracies of the two halves.
-
-    Raises:
-        UserError: an unknown task.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        _check_task(self.config_name)
-        # Labels too: an integer feature would round a wrong label instead of refusing it.
-        value = datasets.Value("float64")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: one label per example. references: the right ones.",
-            features=datasets.Features({"predictions": value, "references": value}),
-        )
-
-    def _compute(self, predictions: Any, references: Any, *, matched: Sequence[bool] | None = None, **_: Any) -> Scores:
-        return score(self.config_name, predictions, references, matched)
 
 
 def _check_task(task: str) -> None:

@@ -7,24 +7,21 @@ given for the test entries of Seen categories, of Unseen ones, and for All.
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from nltk.tokenize.destructive import NLTKWordTokenizer
 from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.base import Scores, SuiteMetric, check_items, check_references, select
+from delta_lora.metrics.base import Scores, check_items, check_references, select
 from delta_lora.metrics.meteor import Meteor, meteor
 from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
 from delta_lora.metrics.ter import smallest_ter
 
-_DESCRIPTION = """BLEU (multi-bleu-detok, × 100), METEOR 1.5 and TER (0 to 1) of the WebNLG Challenge 2017, for the
+DESCRIPTION = """BLEU (multi-bleu-detok, × 100), METEOR 1.5 and TER (0 to 1) of the WebNLG Challenge 2017, for the
 entries of seen categories (S), of unseen ones (U) and for all (A)."""
 
-_CITATION = """@inproceedings{gardent2017webnlg, title={The {WebNLG} Challenge: Generating Text from {RDF} Data},
+CITATION = """@inproceedings{gardent2017webnlg, title={The {WebNLG} Challenge: Generating Text from {RDF} Data},
 author={Gardent, Claire and Shimorina, Anastasia and Narayan, Shashi and Perez-Beltrachini, Laura},
 booktitle={Proceedings of INLG}, pages={124--133}, year={2017}}"""
 
@@ -103,27 +100,6 @@ class WebNLGResampler:
             | {f"METEOR-{name}": meteor(meteor_rows[mask].sum(axis=0)) for name, mask in present.items()}
             | {f"TER-{name}": float(ter_rows[mask].mean()) for name, mask in present.items()}
         )
-
-
-class WebNLGMetric(SuiteMetric):
-    """:func:`score` for ``evaluate``: ``WebNLGMetric().compute(predictions=…, references=…, seen=[True, …])``."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Value("string"),
-            "references": datasets.Sequence(datasets.Value("string")),
-            "seen": datasets.Value("bool"),
-        }
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: one text per entry. references: a list of texts per entry. "
-            "seen: whether the entry's category occurs in the training data.",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions: Any, references: Any, *, seen: Any = (), **_: Any) -> Scores:
-        return score(predictions, references, seen)
 
 
 def _normalize(text: str) -> str:

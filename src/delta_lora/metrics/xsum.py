@@ -1,21 +1,18 @@
 """XSum: ROUGE-1, -2, -L and -Lsum F-measure of the package ``rouge-score``, with its Porter stemmer."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from delta_lora.metrics.base import Scores, SuiteMetric, check_items, select
+from delta_lora.metrics.base import Scores, check_items, select
 from delta_lora.metrics.sentences import split_sentences
 
-_DESCRIPTION = """ROUGE-1, ROUGE-2, ROUGE-L and summary-level ROUGE-L F-measures × 100, with stemming."""
+DESCRIPTION = """ROUGE-1, ROUGE-2, ROUGE-L and summary-level ROUGE-L F-measures × 100, with stemming."""
 
-_CITATION = """@inproceedings{lin2004rouge, title={{ROUGE}: A Package for Automatic Evaluation of Summaries},
+CITATION = """@inproceedings{lin2004rouge, title={{ROUGE}: A Package for Automatic Evaluation of Summaries},
 author={Lin, Chin-Yew}, booktitle={Text Summarization Branches Out}, pages={74--81}, year={2004}}"""
 
 _COLUMNS = {"Rouge-1": "rouge1", "Rouge-2": "rouge2", "Rouge-L": "rougeL", "Rouge-Sum": "rougeLsum"}
@@ -62,19 +59,3 @@ class XSumResampler:
         """The scores over the documents ``indices``, in the units of :func:`score`."""
         means = 100 * select(self._f_measures, indices).mean(axis=0)
         return dict(zip(_COLUMNS, means.tolist(), strict=True))
-
-
-class XSumMetric(SuiteMetric):
-    """``XSumMetric().compute(predictions=["…"], references=["…"])``: :func:`score` as an ``evaluate.Metric``."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: one summary per document. references: its reference summary.",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions: Any, references: Any, **_: Any) -> Scores:
-        return score(predictions, references)

@@ -22,7 +22,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop where no cell could run; keep the sweep's folder, whose name has a time in it."""
-        from delta_lora.suite.config.cell import check_device
+        from delta_lora.suite.config.settings import check_device
         from delta_lora.suite.machine import ranks
 
         if ranks.count() > 1:

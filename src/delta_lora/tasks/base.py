@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
-from transformers import PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
@@ -16,6 +15,8 @@ from delta_lora.settings import checked
 from delta_lora.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from delta_lora.files import HubFiles, WebFile
 
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
@@ -87,7 +88,7 @@ class Task(ABC):
             )
 
     @abstractmethod
-    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
+    def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, list[int]]]:
         """Tokenized training examples for a model of this kind ("causal", "seq2seq", "classification")."""
 
     @abstractmethod
@@ -121,7 +122,7 @@ class Task(ABC):
         """Fields of the model's Transformers configuration that the task sets (its number of labels)."""
         return {}
 
-    def encode_test(self, items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    def encode_test(self, items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
         """The test inputs tokenized, for a task that does not generate; the others' are decoded instead."""
         raise NotImplementedError(f"{type(self).__name__} generates texts: its inputs are decoded")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, check_local, download
-from delta_lora.metrics import E2EResampler, Resampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.settings import setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
@@ -84,6 +84,8 @@ class E2E(GenerationTask):
         return [Item(i, linearize(mr), refs) for i, (mr, refs) in enumerate(references.items())]
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        from delta_lora.metrics.e2e import E2EResampler  # takes long to load
+
         return E2EResampler([line["prediction"] for line in lines], [line["references"] for line in lines])
 
 

@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from delta_lora.errors import UserError
 from delta_lora.tasks.base import Item, Task, limit
 from delta_lora.tasks.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label that the loss leaves out
 
@@ -33,7 +35,7 @@ class GenerationTask(Task):
         size = len(self.read_train(self.fetch())) if local else self.config.train_examples
         return min(size, self.config.max_train_examples or size)
 
-    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, list[int]]]:
+    def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, list[int]]]:
         pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
         self.check_size(len(pairs))
         train = self.config.train
@@ -46,7 +48,7 @@ class GenerationTask(Task):
 
 
 def encode_causal(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], max_length: int
+    tokenizer: "PreTrainedTokenizerBase", pairs: Sequence[tuple[str, str]], max_length: int
 ) -> list[dict[str, list[int]]]:
     """Sequences for a decoder-only model, as microsoft/LoRA writes them.
 
@@ -74,7 +76,7 @@ def encode_causal(
 
 
 def encode_seq2seq(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     pairs: Sequence[tuple[str, str]],
     max_length: int,
     max_target_length: int,

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
-from delta_lora.metrics import GlueResampler, Resampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.settings import Texts, setting
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, limit
 from delta_lora.tasks.settings import ClassificationSettings, HubFileSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
 
 
 class GlueSettings(ClassificationSettings):
@@ -70,7 +71,7 @@ class Glue(Task):
         splits = ("train", *self.config.evaluation_splits)
         return parquet.digest([path for split in splits for path in parquet.local_files(folder, split)])
 
-    def table(self, split: str) -> pd.DataFrame:
+    def table(self, split: str) -> "pd.DataFrame":
         """Sentences and labels of one split.
 
         Raises:
@@ -90,7 +91,7 @@ class Glue(Task):
         size = len(self.table("train")) if local else self.config.train_examples
         return min(size, self.config.max_train_examples or size)
 
-    def train_examples(self, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[dict[str, Any]]:
+    def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, Any]]:
         table = self.table("train")
         rows = limit(list(table.itertuples(index=False, name=None)), self.config.max_train_examples)
         self.check_size(len(rows))
@@ -99,7 +100,7 @@ class Glue(Task):
         return [{**example, "labels": cast(row[-1])} for example, row in zip(encoded, rows, strict=True)]
 
     def encode(
-        self, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]]
+        self, tokenizer: "PreTrainedTokenizerBase", sentences: Sequence[Sequence[str]]
     ) -> list[dict[str, list[int]]]:
         """Single sentences or pairs, the longer one of a pair cut first, to ``train.max_length`` tokens."""
         columns = [list(column) for column in zip(*sentences, strict=True)]
@@ -120,7 +121,7 @@ class Glue(Task):
             for i, (split, row) in enumerate(rows)
         ]
 
-    def encode_test(self, items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    def encode_test(self, items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
         return self.encode(tokenizer, [item.extra["sentences"] for item in items])
 
     def model_settings(self) -> dict[str, Any]:
@@ -130,6 +131,8 @@ class Glue(Task):
         return {"num_labels": len(self.config.labels), "problem_type": "single_label_classification"}
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        from delta_lora.metrics.glue import GlueResampler  # takes long to load
+
         name = self.config.name.removeprefix("glue/")
         labels = [float(label) for line in lines for label in line["references"]]
         matched = [line["split"] == "validation_matched" for line in lines] if name == "mnli" else None

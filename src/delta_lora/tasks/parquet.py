@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-
-import pandas as pd
-from pyarrow import types
+from typing import TYPE_CHECKING
 
 from delta_lora.errors import UserError
 from delta_lora.files import sha256_of
 
+if TYPE_CHECKING:  # pandas and pyarrow are loaded where a file is read
+    import pandas as pd
+
 LABEL = "label"  # the column with numbers
-NUMBERS = (types.is_integer, types.is_floating)
-TEXTS = (types.is_string, types.is_large_string)
 
 
 def local_files(folder: Path, split: str) -> list[Path]:
@@ -37,7 +36,7 @@ def check_local(folder: Path, splits: Sequence[str], columns: Sequence[str]) -> 
             read(path, columns)
 
 
-def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     """The columns of one file.
 
     Raises:
@@ -46,7 +45,9 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     import pyarrow
     import pyarrow.parquet
+    from pyarrow import types
 
+    numbers, texts = (types.is_integer, types.is_floating), (types.is_string, types.is_large_string)
     try:
         file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
         present = file.schema_arrow.names
@@ -57,7 +58,7 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         table.validate(full=True)  # text that is UTF-8, offsets within it
         for name in columns:
             column = table[name]
-            good = NUMBERS if name == LABEL else TEXTS
+            good = numbers if name == LABEL else texts
             if not any(is_kind(column.type) for is_kind in good) or column.null_count:
                 raise UserError(
                     f"{path}: the column {name} must hold {'numbers' if name == LABEL else 'text'} in every row, it is "
@@ -68,12 +69,14 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as parquet ({' '.join(str(error).split())})") from error
 
 
-def read_split(files: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+def read_split(files: Sequence[Path], columns: Sequence[str]) -> "pd.DataFrame":
     """All parts of a split, one after the other.
 
     Raises:
         UserError: as :func:`read`, or there is no file, or no row in them.
     """
+    import pandas as pd
+
     if not files:
         raise UserError("a split that the task reads has no file; correct its names in the task's configuration")
     table = pd.concat([read(path, columns) for path in files], ignore_index=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import WebFile, sha256_of
-from delta_lora.metrics import Resampler, WebNLGResampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.settings import Texts, setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
@@ -88,6 +88,8 @@ class WebNLG(GenerationTask):
         ]
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        from delta_lora.metrics.webnlg import WebNLGResampler  # takes long to load
+
         predictions = [line["prediction"] for line in lines]
         references = [line["references"] for line in lines]
         return WebNLGResampler(predictions, references, [line["seen"] for line in lines])

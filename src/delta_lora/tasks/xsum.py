@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.files import HubFiles, from_hub
-from delta_lora.metrics import Resampler, XSumResampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.settings import setting
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
@@ -67,6 +67,8 @@ class XSum(GenerationTask):
         ]
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        from delta_lora.metrics.xsum import XSumResampler  # takes long to load
+
         return XSumResampler(
             [line["prediction"] for line in lines], [text for line in lines for text in line["references"]]
         )

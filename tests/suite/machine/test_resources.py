@@ -421,7 +421,7 @@ def test_a_lock_file_that_may_not_be_opened_is_a_taken_gpu_and_no_error(
 
 def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through CUDA's own count the choice would come too late: a started CUDA does not look at the variable again."""
-    from delta_lora.suite.config.cell import check_device
+    from delta_lora.suite.config.settings import check_device
 
     asked: list[str | None] = []
     variable = "PYTORCH_NVML_BASED_CUDA_CHECK"

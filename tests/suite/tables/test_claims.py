@@ -7,7 +7,7 @@ import pytest
 from helpers.table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
-from delta_lora.metrics import Resampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.suite.pages import claims as render_claims
 from delta_lora.suite.pages import table as render
 from delta_lora.suite.records.records import Run

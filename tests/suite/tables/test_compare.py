@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from delta_lora.errors import UserError
-from delta_lora.metrics import GlueResampler, Resampler
+from delta_lora.metrics.base import Resampler
+from delta_lora.metrics.glue import GlueResampler
 from delta_lora.suite.records.records import Run, run_folder, write_jsonl, write_record
 from delta_lora.suite.tables.compare import Gain, PairedBootstrap, resampler_of
 

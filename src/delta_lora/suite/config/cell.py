@@ -16,7 +16,7 @@ from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.config.init_from import check_start
 from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.schema import RunSettings
-from delta_lora.suite.config.settings import check_settings, make_task
+from delta_lora.suite.config.settings import check_device, check_settings, make_task
 from delta_lora.suite.machine import ranks
 from delta_lora.tasks.base import Task
 from delta_lora.tasks.settings import DecodeSettings, GenerationSettings, TrainSettings
@@ -181,18 +181,3 @@ def make_schedule(train: TrainSettings, train_size: int) -> Schedule:
             f"task.train.warmup_steps={warmup} does not fit the run's {total} steps; give fewer, or train longer"
         )
     return Schedule(total_steps=total, warmup_steps=warmup)
-
-
-def check_device(config: DictConfig) -> None:
-    """A scale that needs a GPU finds one.
-
-    Raises:
-        UserError: there is none; it names what runs without.
-    """
-    from delta_lora.suite.machine.devices import has_gpu
-
-    if config.scale.require_gpu and not has_gpu():
-        raise UserError(
-            f"scale={config.scale.name} needs a CUDA GPU and none was found; use scale=tiny (make: SCALE=tiny) on this "
-            "machine, or scale.require_gpu=false to run on the CPU all the same"
-        )

@@ -72,6 +72,21 @@ def make_task(config: DictConfig) -> Task:
     return task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
 
 
+def check_device(config: DictConfig) -> None:
+    """A scale that needs a GPU finds one.
+
+    Raises:
+        UserError: there is none; it names what runs without.
+    """
+    from delta_lora.suite.machine.devices import has_gpu
+
+    if config.scale.require_gpu and not has_gpu():
+        raise UserError(
+            f"scale={config.scale.name} needs a CUDA GPU and none was found; use scale=tiny (make: SCALE=tiny) on this "
+            "machine, or scale.require_gpu=false to run on the CPU all the same"
+        )
+
+
 def check_texts(config: DictConfig) -> None:
     """Every name and text can be written into a record, and may be.
 

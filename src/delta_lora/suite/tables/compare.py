@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from delta_lora.errors import UserError
 from delta_lora.files import sha256_of
-from delta_lora.metrics import Resampler
+from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.settings import task_class
 from delta_lora.suite.records.records import Run, read_sealed, write_sealed
 
