@@ -37,9 +37,9 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
     from peft import PeftModel
 
     from delta_lora.models.load import CLASSES, check_safetensors, load_tokenizer, source
+    from delta_lora.suite.machine.quiet import quiet_libraries
     from delta_lora.suite.records.records import read_run
     from delta_lora.suite.run.decoding import decode
-    from delta_lora.suite.run.recipe import quiet_libraries
 
     quiet_libraries()
     folder = find_run(run_name, results_dir)

@@ -109,12 +109,12 @@ def main(arguments: list[str]) -> None:
     names = [word for word in arguments if "=" not in word] or ["all"]
     wanted = dict.fromkeys(name for word in names for name in (TABLES if word == "all" else [word]))
 
+    from delta_lora.suite.machine.quiet import quiet_libraries
     from delta_lora.suite.plan.plan import (  # imported late: --help answers at once
         compose_tables,
         make_plan,
         time_missing,
     )
-    from delta_lora.suite.run.recipe import quiet_libraries
 
     quiet_libraries()
     console = Console(width=None if sys.stdout.isatty() else 140)

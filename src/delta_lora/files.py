@@ -1,8 +1,10 @@
-"""Files that several share: locked by one process at a time, or from elsewhere, downloaded once and checked."""
+"""Files that several share: written whole, locked by one process at a time, or downloaded once and checked."""
 
 import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from functools import cache
@@ -46,6 +48,29 @@ def locked(path: Path, timeout: float = -1) -> "BaseFileLock":
     lock = SoftFileLease(path.with_suffix(".lease"), lease_duration=LEASE)
     lock.acquire(timeout=timeout)
     return lock
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to: flushed to disk and renamed when the block ends well, else deleted.
+
+    So whoever reads ``path``, also after a crash, finds the old file or the new one. The folder must be there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, whole or not at all (:func:`whole`); its folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sha256_of(path: Path) -> str:

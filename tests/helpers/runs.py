@@ -76,8 +76,8 @@ def interrupted(config: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) 
 
     original = suite_cell.train
 
-    def dying(cell: Any, model: Any, tokenizer: Any, examples: Any, callbacks: Any, *rest: Any, **more: Any) -> Any:
-        return original(cell, model, tokenizer, examples, [*callbacks, DieAt()], *rest, **more)
+    def dying(cell: Any, trainer: Any, callbacks: Any) -> Any:
+        return original(cell, trainer, [*callbacks, DieAt()])
 
     with monkeypatch.context() as patch:
         patch.setattr(suite_cell, "train", dying)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from delta_lora.errors import UserError
+from delta_lora.files import whole
 from delta_lora.methods import checks
 from delta_lora.methods.base import ModelSpec, Schedule, read_tensors, setting
 from delta_lora.methods.peft_method import ADAPTER, PeftMethod
@@ -198,9 +199,8 @@ class AdaLoraCallback(TrainerCallback):
             tensors |= {f"{kind}/{n}": t for n, t in getattr(self.allocator, kind).items()}
         for name, mask in (self.rank_pattern or {}).items():
             tensors[f"rank_pattern/{name}"] = torch.tensor(mask)
-        part = path.with_suffix(".part")
-        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part)
-        part.replace(path)
+        with whole(path) as temporary:
+            save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary)
 
     def _load(self, path: Path) -> None:
         if not path.is_file():

@@ -268,3 +268,19 @@ def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:
         raise UserError(
             f"could not load model {model.name} from {arguments['pretrained_model_name_or_path']}: {reason}; {MEND}"
         ) from error
+
+
+def check_lengths(model: PreTrainedModel, examples: list[dict[str, Any]]) -> None:
+    """The model has a position for every token of the longest example.
+
+    Raises:
+        UserError: it has not.
+    """
+    # RoBERTa's positions start after the padding token's id.
+    unused = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+    room = model.config.max_position_embeddings - unused
+    longest = max(len(example["input_ids"]) for example in examples)
+    if longest > room:
+        raise UserError(
+            f"an example has {longest} tokens, the model has {room} positions; give task.train.max_length={room}"
+        )

@@ -1,6 +1,5 @@
 """The suite: one cell of a table from configuration to record, and tables from records."""
 
-import logging
+from delta_lora.suite.machine.quiet import quiet_imports
 
-# Where bitsandbytes is installed, PEFT imports it, and it gives advice that is not about the run at hand.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+quiet_imports()

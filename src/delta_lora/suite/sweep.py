@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from delta_lora.errors import RunError, UserError
-from delta_lora.suite.records.records import write_text
+from delta_lora.files import write_whole
 
 
 class SweepCallback(Callback):
@@ -67,7 +67,7 @@ def note_failure(message: str, mistake: bool) -> None:
 def write_failure(folder: Path, number: int, overrides: Sequence[str], message: str, mistake: bool) -> None:
     """Leave a failed job's overrides and error in the sweep's folder."""
     failure = {"overrides": " ".join(overrides), "error": message, "mistake": mistake}
-    write_text(folder / f"failed-{number}.json", json.dumps(failure))
+    write_whole(folder / f"failed-{number}.json", json.dumps(failure))
 
 
 def failures() -> list[dict[str, Any]]:

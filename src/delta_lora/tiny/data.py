@@ -1,12 +1,11 @@
 """Generated data sets in the layouts of the original releases, so that one reader serves both."""
 
-import os
 import random
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.tiny import e2e, glue, webnlg, xsum
 
 # task → its folder in data_dir, its generator, and the generator's version: raise it when the output changes
@@ -35,7 +34,7 @@ def write(task: str, directory: Path, seed: int = 0) -> None:
     """
     folder, generate, _ = _generator(task)
     for name, content in sorted(generate(random.Random(f"{task}/{seed}")).items()):
-        place(Path(directory) / folder / name, content)
+        write_whole(Path(directory) / folder / name, content)
 
 
 def version(task: str) -> int:
@@ -51,13 +50,3 @@ def _generator(task: str) -> tuple[str, Callable[[random.Random], dict[str, byte
     if task not in _GENERATORS:
         raise UserError(f"no generated data set for task {task!r}; there is one for {', '.join(TASKS)}")
     return _GENERATORS[task]
-
-
-def place(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)

@@ -31,7 +31,7 @@ from transformers import (
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.records.records import Run, read_jsonl, read_runs
-from delta_lora.suite.run.training import SuiteTrainer
+from delta_lora.suite.run.trainer import SuiteTrainer
 
 # 97 examples in batches of 8: the last step of an epoch has one example, and the second process none.
 STEPS = 26

@@ -23,10 +23,10 @@ from delta_lora.errors import Interrupted, RunError, UserError
 from delta_lora.methods.adalora import AdaLoraCallback
 from delta_lora.suite.machine.lock import Busy, held
 from delta_lora.suite.machine.resources import smaller
+from delta_lora.suite.records.checkpoints import Seal
 from delta_lora.suite.records.phases import finish_phase, finished_phase
 from delta_lora.suite.records.records import read_jsonl
 from delta_lora.suite.run import recipe as suite_cell
-from delta_lora.suite.run import training
 from delta_lora.suite.run.recipe import run_cell
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
@@ -98,9 +98,9 @@ def test_too_small_a_disk_is_told_before_anything_is_trained(short: Short, monke
 @pytest.mark.parametrize(
     ("method", "owner", "writer"),
     [
-        ("lora", training.Trainer, "_save_optimizer_and_scheduler"),
-        ("delta-lora", training.Trainer, "_save_optimizer_and_scheduler"),  # its callback finds no folder to write to
-        ("delta-lora", training.Seal, "seal"),
+        ("lora", Trainer, "_save_optimizer_and_scheduler"),
+        ("delta-lora", Trainer, "_save_optimizer_and_scheduler"),  # its callback finds no folder to write to
+        ("delta-lora", Seal, "seal"),
         ("adalora", AdaLoraCallback, "on_save"),
     ],
 )
@@ -431,8 +431,7 @@ def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: p
 
 
 def test_an_example_longer_than_the_model_is_told_before_training(short: Short) -> None:
-    from delta_lora.models.load import load_model
-    from delta_lora.suite.run.recipe import check_lengths
+    from delta_lora.models.load import check_lengths, load_model
 
     config = short()
     model = load_model(config.model, Path("unused"), config.task.train.dropouts)

@@ -11,12 +11,13 @@ from helpers import ROOT
 from helpers.table_records import COUNTS, grid_of, write_run
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import GridCell
 from delta_lora.suite.pages.figure3 import render_figure3
 from delta_lora.suite.pages.notebook import spec
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
 from delta_lora.suite.pages.table import find_table, write_table
-from delta_lora.suite.records.records import run_folder, write_text
+from delta_lora.suite.records.records import run_folder
 from delta_lora.suite.tables.figure3 import Figure3, check_similarity
 from delta_lora.suite.tables.frames import read_csv
 
@@ -49,7 +50,7 @@ def similarity(method: str, shift: float = 0.0) -> dict[str, dict[str, Any]]:
 
 
 def write_similar(results: Path, cell: GridCell, found: Any) -> None:
-    write_text(run_folder(results, cell.key) / "similarity.json", json.dumps(found))
+    write_whole(run_folder(results, cell.key) / "similarity.json", json.dumps(found))
     write_run(results, cell, dict.fromkeys(E2E, 50.0))
 
 

@@ -19,7 +19,7 @@ from delta_lora.suite.plan import speeds
 from delta_lora.suite.plan.plan import Plan, compose_tables, make_plan, parameters, time_missing
 from delta_lora.suite.plan.sample import draw_sample
 from delta_lora.suite.run.recipe import run_cell
-from delta_lora.suite.run.training import SuiteTrainer
+from delta_lora.suite.run.trainer import SuiteTrainer
 
 
 @pytest.fixture

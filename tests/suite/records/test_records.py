@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from delta_lora.suite.records.records import read_run, read_runs, run_folder, write_jsonl, write_record, write_text
+from delta_lora.files import write_whole
+from delta_lora.suite.records.records import read_run, read_runs, run_folder, write_jsonl, write_record
 
 RECORD: dict[str, Any] = {
     "config": {"seed": 1},
@@ -65,9 +66,9 @@ def rewrite(folder: Path, **changes: Any) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
-    write_text(path, "old")
+    write_whole(path, "old")
     monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_text(path, "new")
+        write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

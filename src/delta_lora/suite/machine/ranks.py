@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -19,6 +20,7 @@ from torch.distributed import PrefixStore, Store
 
 from delta_lora.errors import UserError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 PATIENCE = timedelta(
     days=7
@@ -100,20 +102,25 @@ def wait() -> None:
     gather(None)
 
 
-def from_main(function: Callable[[], T]) -> T:
-    """Call ``function`` in rank 0 alone; what it returns, or raises, it returns or raises in every process."""
-    if count() == 1:
-        return function()
-    outcome: list[T | Exception | None] = [None, None]
-    if is_main():
-        try:
-            outcome[0] = function()
-        except Exception as error:
-            outcome[1] = error
-    distributed.broadcast_object_list(outcome, src=0)
-    if isinstance(outcome[1], Exception):
-        raise outcome[1]
-    return outcome[0]  # type: ignore[return-value]
+def on_main(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: rank 0 alone calls ``function``; what it returns, or raises, it returns or raises in every process."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        if count() == 1:
+            return function(*args, **kwargs)
+        outcome: list[T | Exception | None] = [None, None]
+        if is_main():
+            try:
+                outcome[0] = function(*args, **kwargs)
+            except Exception as error:
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome, src=0)
+        if isinstance(outcome[1], Exception):
+            raise outcome[1]
+        return outcome[0]  # type: ignore[return-value]
+
+    return called
 
 
 @contextmanager

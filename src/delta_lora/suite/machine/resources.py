@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import resource
 import shutil
 import signal
 import threading
@@ -68,6 +69,13 @@ def check_finite(loss: float, step: int, learning_rate: float, checkpoint: Path 
             f"the loss is {loss} at step {step + 1} (learning rate {learning_rate:.3g}); {kept}; lower "
             "method.learning_rate, clip with task.train.max_grad_norm, or give task.train.precision=fp32"
         )
+
+
+def peak_memory() -> int:
+    """Peak memory in bytes: the GPU's allocator where there is one, else the process's resident size."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class StopSignal(TrainerCallback):

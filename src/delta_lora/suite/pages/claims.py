@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import figure3 as render_figure3
 from delta_lora.suite.pages import layout
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.table import CLAIM_HEADS, CLAIM_NOTE, bootstrap_of, folder_of, tables
-from delta_lora.suite.records.records import Run, read_runs, write_text
+from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import Verdict
@@ -74,7 +75,7 @@ def render_claims(overrides: Sequence[str]) -> tuple[list[Sentence], list[str], 
             f"{reasons}no finished run of any table in {folder.parent / 'runs'}: "
             f"make tables SCALE={grids[0].config.scale.name}, or for one of them {grids[0].command}"
         )
-    write_text(folder / "claims.md", page(sentences, grids, list(used.values()), list(problems)))
+    write_whole(folder / "claims.md", page(sentences, grids, list(used.values()), list(problems)))
     return sentences, list(problems), [folder / "claims.md"]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages.table import folder_of
-from delta_lora.suite.records.records import Run, read_runs, write_text
+from delta_lora.suite.records.records import Run, read_runs
 
 TABLES = ("table1", "table2", "table3")  # the generation tasks, each with all methods
 ITEMS = 4  # a task, evenly spaced over the test set: chosen by place, not by how the methods do
@@ -36,7 +37,7 @@ def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[
         )
     path = folder / "examples.json"
     if write:
-        write_text(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     return found, problems, [path]
 
 

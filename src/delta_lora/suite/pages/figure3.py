@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from delta_lora.files import write_whole
 from delta_lora.suite.pages import layout
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
 from delta_lora.suite.pages.table import CLAIM_HEADS, folder_of
-from delta_lora.suite.records.records import write_text
 from delta_lora.suite.tables.figure3 import CheckedSimilarity, Figure3, check_similarity, find_figure3, share_texts
 from delta_lora.suite.tables.frames import numbers, read_csv
 
@@ -42,7 +42,7 @@ def render_figure3(overrides: Sequence[str]) -> tuple[Figure3, list[CheckedSimil
     frame = read_csv(text)
     files = {"figure3.csv": text, "figure3.md": page(figure, claims)}
     for name, content in files.items():
-        write_text(folder / name, content)
+        write_whole(folder / name, content)
     images = [*save(draw_similarity(frame), folder / "figure3"), *save(draw_spectra(frame), folder / "figure3-updates")]
     return figure, claims, [*(folder / name for name in files), *images]
 

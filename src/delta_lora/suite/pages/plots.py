@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from delta_lora.files import write_whole
 from delta_lora.suite.pages.layout import HEADS
 from delta_lora.suite.tables.frames import numbers
 from delta_lora.suite.tables.spec import TableSpec
@@ -69,10 +70,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write ``<stem>.png`` and ``<stem>.svg``."""
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(image(figure, path.suffix[1:]))
-        temporary.replace(path)
+        write_whole(path, image(figure, path.suffix[1:]))
     return paths
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages.notebook import ROOT
 from delta_lora.suite.pages.table import folder_of
-from delta_lora.suite.records.records import write_text
 
 NOTEBOOKS = ("tables", "sweeps", "similarity")
 CELL_SECONDS = 600
@@ -30,7 +30,7 @@ def render_report(overrides: Sequence[str]) -> list[Path]:
     folder = folder_of(compose_grid(["table=table1", *overrides]))
     sections = [(name, as_html(execute(name, overrides))) for name in NOTEBOOKS]
     path = folder / "report.html"
-    write_text(path, page(folder.name, sections))
+    write_whole(path, page(folder.name, sections))
     return [path]
 
 
@@ -42,7 +42,7 @@ def run_in_place(overrides: Sequence[str]) -> list[Path]:
     for name in NOTEBOOKS:
         notebook = execute(name, overrides)
         paths.append(ROOT / "notebooks" / f"{name}.ipynb")
-        write_text(paths[-1], nbformat.writes(notebook, indent=1) + "\n")
+        write_whole(paths[-1], nbformat.writes(notebook, indent=1) + "\n")
     return paths
 
 

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.suite.config.compose import CONFIGS
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import layout, shape
@@ -19,7 +20,7 @@ from delta_lora.suite.pages.layout import Entry
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_row, markdown_table
 from delta_lora.suite.pages.plots import draw_curves, save
 from delta_lora.suite.pages.shape import shape_texts, shapes
-from delta_lora.suite.records.records import read_runs, write_text
+from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import COUNTS, Table, build_table
 from delta_lora.suite.tables.claims import Claim, check_claims
 from delta_lora.suite.tables.compare import PairedBootstrap, Verdict, resampler_of
@@ -91,7 +92,7 @@ def write_table(table: Table, claims: Sequence[Claim], folder: Path) -> list[Pat
     texts = {"md": markdown(table, claims), "csv": csv(table), "tex": latex(table)}
     paths = {suffix: folder / f"{stem}.{suffix}" for suffix in texts}
     for suffix, text in texts.items():
-        write_text(paths[suffix], text)
+        write_whole(paths[suffix], text)
     if table.spec.swept is None:
         return list(paths.values())
     return [*paths.values(), *save(draw_curves(read_csv(texts["csv"]), table.spec, table.comparable), folder / stem)]

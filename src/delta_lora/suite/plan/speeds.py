@@ -9,12 +9,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from delta_lora.errors import UserError
+from delta_lora.files import write_whole
 from delta_lora.methods.lookup import without
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.config.key import canonical
 from delta_lora.suite.machine.devices import device_name
 from delta_lora.suite.records.phases import STARTED, TRAINED, finished_phase
-from delta_lora.suite.records.records import read_runs, write_text
+from delta_lora.suite.records.records import read_runs
 
 LEAST = 50  # steps: in fewer, starting up is part of what is timed
 
@@ -113,7 +114,7 @@ class Speeds:
     def keep(self, work: Any, value: float) -> None:
         """Write what was timed, for later plans."""
         content = {"device": self.device, "value": value, "work": work}
-        write_text(self.file(work_key(work)), json.dumps(content, indent=1) + "\n")
+        write_whole(self.file(work_key(work)), json.dumps(content, indent=1) + "\n")
 
     def file(self, key: str) -> Path:
         """One file for each device and work."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from delta_lora.files import sha256_of
+from delta_lora.files import sha256_of, write_whole
 from delta_lora.suite.machine import ranks
-from delta_lora.suite.records.records import intact, set_aside, write_text
+from delta_lora.suite.records.records import intact, set_aside
 
 SEAL = "seal.json"
 log = logging.getLogger(__name__)
@@ -25,14 +25,15 @@ class Seal(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the checkpoint that was just written, by all processes of the run."""
-        ranks.from_main(lambda: self.seal(args, state))
+        self.seal(args, state)
 
+    @ranks.on_main
     def seal(self, args: TrainingArguments, state: TrainerState) -> None:
         """Write the checksums."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
         digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-        write_text(folder / SEAL, json.dumps(digests))
+        write_whole(folder / SEAL, json.dumps(digests))
 
 
 def last_intact_checkpoint(folder: Path) -> Path | None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from delta_lora.files import sha256_of
+from delta_lora.files import sha256_of, write_whole
 
 SCHEMA = 2  # of run.json; a record of another schema is reported and left out
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all, with the SHA-256 of its content in the field ``sha256``."""
-    write_text(path, json.dumps({**content, "sha256": digest_of(content)}, indent=1) + "\n")
+    write_whole(path, json.dumps({**content, "sha256": digest_of(content)}, indent=1) + "\n")
 
 
 def unsealed(raw: dict[str, Any]) -> dict[str, Any]:
@@ -136,23 +135,9 @@ def intact(path: Path, digest: str) -> bool:
     return path.is_file() and sha256_of(path) == digest
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to disk, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """One JSON object a line, written whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE)."""
 
+import logging
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from delta_lora.files import sha256_of
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.config.init_from import START
 from delta_lora.suite.machine import ranks
-from delta_lora.suite.records.records import intact, read_sealed, write_sealed
-from delta_lora.tasks.base import Item
+from delta_lora.suite.records.records import intact, read_sealed, set_aside, write_sealed
+from delta_lora.suite.run.inputs import Inputs
+
+log = logging.getLogger(__name__)
 
 
 class BestEpoch(TrainerCallback):
@@ -21,18 +23,17 @@ class BestEpoch(TrainerCallback):
 
     Args:
         cell: the run; ``task.metrics[0]`` decides.
-        items: the scored items.
-        encoded: the same, tokenized.
-        folder: where the best epoch so far lies; it survives an interruption.
+        trainer: of the run; the best epoch so far lies beside its checkpoints, and survives an interruption.
+        inputs: with the scored items.
     """
 
-    trainer: Trainer
-
-    def __init__(self, cell: Cell, items: Sequence[Item], encoded: list[dict[str, Any]], folder: Path) -> None:
+    def __init__(self, cell: Cell, trainer: Trainer, inputs: Inputs) -> None:
         self.cell = cell
-        self.items = items
-        self.encoded = encoded
-        self.folder = folder
+        self.trainer = trainer
+        self.items = inputs.items
+        self.encoded = cell.task.encode_test(inputs.items, inputs.tokenizer)
+        self.checkpoints = Path(str(trainer.args.output_dir))
+        self.folder = self.checkpoints / "best"
 
     def kept(self) -> dict[str, Any]:
         """What is known so far, written whole or not at all after every epoch.
@@ -55,6 +56,29 @@ class BestEpoch(TrainerCallback):
             return False
         return all(intact(self.folder / name, digest) for name, digest in files.items())
 
+    @ranks.on_main
+    def set_damaged_aside(self) -> None:
+        """Where what was kept of the best epoch has changed, start again: its model is nowhere else."""
+        if not self.intact():
+            aside = set_aside(self.checkpoints)
+            log.warning(
+                "%s: the best epoch's files are damaged: kept in %s, training starts again", self.cell.name, aside
+            )
+
+    @ranks.on_main
+    def copy_to(self, folder: Path) -> tuple[int, list[str]]:
+        """Copy the best epoch's adapter, and what another run can start from, into the run's folder.
+
+        Returns:
+            The epoch and its predictions, in the items' order.
+        """
+        best, kept = self.best()
+        if (kept / "adapter").is_dir():
+            shutil.copytree(kept / "adapter", folder / "adapter", dirs_exist_ok=True)
+        if self.cell.config.task.save_start:
+            shutil.copy2(kept / START, folder / START)
+        return best["epoch"], best["predictions"]
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -68,7 +92,7 @@ class BestEpoch(TrainerCallback):
         """Predict, score, and keep what is better than every epoch before."""
         if control.should_training_stop and state.global_step < state.max_steps:
             return  # interrupted within the epoch
-        kept = ranks.from_main(self.kept)
+        kept = ranks.on_main(self.kept)()
         epoch, first = str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
         if epoch in kept["epochs"]:
             return

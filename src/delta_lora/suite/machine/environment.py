@@ -1,0 +1,38 @@
+"""What a run ran on, for its record: versions, device, the code's commit."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from delta_lora.suite.machine.devices import device_name
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """``python``, ``versions`` by package, ``device``, ``platform``, ``git_commit``."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": device_name(),
+        "platform": platform.platform(),
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the working tree, with ``+`` where its code or settings differ from it; None outside a checkout."""
+    try:
+        commit = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/configs", ":/scripts")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")
+
+
+def git(*arguments: str) -> str:
+    """What a git command prints, run where this file is."""
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
