@@ -8,7 +8,7 @@ of the method alternate on the same batch (A B A B …), so that a noisy machine
 median over these pairs. Peak memory is that of a process that does nothing else (allocated memory on a GPU; on the CPU
 the resident set, with glibc told to return what is freed, since holes in its heap differ by several per cent from run
 to run). Checkpoint bytes are all that a resumed run needs: what the method saves, and the
-optimizer's state. No method has dropout here. Delta-LoRA starts at once (K = 0), so that every timed step has it.
+optimizer's state. No method has dropout here. Delta-LoRA and AdaLoRA are at work from the first step on.
 Results: results/bench/<device>.json and .md; models measured earlier on the same device stay in them.
 """
 
@@ -42,15 +42,14 @@ from delta_lora.suite.plan.timing import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "lora"
-DELTA = ["method=delta-lora", "method.start_steps=0"]
 METHODS: dict[str, list[str]] = {
     "full": ["method=full"],
     "ft-qv": ["method=ft-qv"],
     "lora": ["method=lora", "method.dropout=0"],
     "dylora": ["method=dylora", "method.dropout=0"],
-    "adalora": ["method=adalora", "method.dropout=0", "method.warmup_fraction=0"],  # it prunes from the beginning
-    "delta-lora (literal)": [*DELTA, "method.literal=true"],
-    "delta-lora (folded)": DELTA,
+    "adalora": ["method=adalora", "method.dropout=0"],
+    "delta-lora (literal)": ["method=delta-lora", "method.literal=true"],
+    "delta-lora (folded)": ["method=delta-lora"],
 }
 # The name on the hub, and the task whose settings the method is composed with.
 MODELS: dict[str, tuple[str, str]] = {
@@ -67,7 +66,7 @@ def start(model_name: str, method_name: str, device: str) -> Session:
     overrides = [f"model={model_name}", f"task={task}", *METHODS[method_name]]
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
         config = compose("train", overrides=overrides)
-    method: Method = instantiate(OmegaConf.create(OmegaConf.to_container(config.method, resolve=True)))
+    method: Method = instantiate(OmegaConf.create(OmegaConf.to_container(config.method, resolve=True))).at_full_cost()
     torch.manual_seed(0)
     network = PUBLISHED[path]()
     dropouts = {name: 0.0 for name in DROPOUTS if hasattr(network, name)}

@@ -23,8 +23,8 @@ from delta_lora.watch import GradientProbe, StepWatch
 class DeltaLora:
     """Moves the frozen weights W of a PEFT LoRA model along with the product of their factors.
 
-    Algorithm 1 adds λ·s·(B⁺A⁺ − BA) to W after every optimizer step t > K (t from 0). The sum telescopes:
-    with the anchor (A_*, B_*), the factors after K+1 steps, the effective weight W + s·BA is
+    Algorithm 1 adds λ·s·(B⁺A⁺ − BA) to W after every optimizer step t > K (t from 0). The sum telescopes: with the
+    anchor (A_*, B_*), the factors after K+1 steps, the effective weight W + s·BA is
 
         W_0 − λ s B_*A_* + (1+λ) s B A.
 
@@ -38,8 +38,7 @@ class DeltaLora:
     gradients accumulate, ``accelerate`` skipped is no step, and is noticed. Don't call it between a forward pass and
     its backward pass, which must see the same W.
 
-    An initialisation that rewrites the base (PiSSA, OLoRA) is counted: what is reported and exported is the update
-    over the checkpoint that anyone loads.
+    Where the initialisation rewrites the base (PiSSA, OLoRA), the update is over the checkpoint's weights all the same.
 
     Args:
         model: a ``PeftModel``, also inside DDP or ``torch.compile``. Its optimizer must hold the LoRA factors.
@@ -54,7 +53,7 @@ class DeltaLora:
         model: the unwrapped ``PeftModel``.
         update_ratio, start_steps: λ and K.
         steps: optimizer steps seen so far.
-        offsets: by layer, how far W was from the checkpoint's W_0 before training: PiSSA's part, or another run's.
+        offsets: by layer, how far W was from the checkpoint's W_0 before training: PiSSA's part, another run's.
 
     Raises:
         UserError: no LoRA layers, an unknown adapter, or a layer, option or initialisation that the method does not
@@ -80,8 +79,7 @@ class DeltaLora:
         self._layers = layers.adapted_layers(model, adapter_name)
         assert isinstance(model, PeftModel)  # adapted_layers has refused anything else
         self.model, self.adapter_name = model, adapter_name
-        self.update_ratio, self.start_steps, self.literal = float(update_ratio), start_steps, literal
-        self.steps = 0
+        self.update_ratio, self.start_steps, self.literal, self.steps = float(update_ratio), start_steps, literal, 0
         offsets = start_offsets(model, adapter_name)
         self.offsets: dict[str, LowRankUpdate] = offsets or {}
         self._start_known = offsets is not None
@@ -156,7 +154,7 @@ class DeltaLora:
     def state_dict(self) -> dict[str, Any]:
         """Counters, settings and the anchor: with the adapter's own weights, all that resuming needs.
 
-        A few megabytes at gpt2-medium size; tensors are on the CPU and, but for W in a ``literal`` run, never dense.
+        A few megabytes at gpt2-medium size, on the CPU; but for W in a ``literal`` run, no tensor is dense.
         """
         self._check_start()
         entries = {layer.name: state_file.entry(layer, form, self.offsets) for layer, form in self._pairs()}
@@ -165,9 +163,8 @@ class DeltaLora:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken. Load the adapter's weights separately, before or after.
 
-        The base weights must be those that training began with (the checkpoint anyone loads), or those of a
-        dense checkpoint made at the same time as the state; both are recognized. The continuation is then
-        exact: bitwise on the CPU.
+        The base weights must be those that training began with (the checkpoint anyone loads), or those of a dense
+        checkpoint made with the state; both are recognized. The continuation is exact then: bitwise on the CPU.
 
         Raises:
             UserError: a state of another model, of other settings, or base weights that fit neither case.
@@ -177,7 +174,8 @@ class DeltaLora:
             self.restore()
         entries = [state["layers"][layer.name] for layer in self._layers]
         moved = [state_file.base_has_moved(layer, entry) for layer, entry in zip(self._layers, entries, strict=True)]
-        self.offsets, self._start_known = state_file.offsets(state), True
+        if offsets := state_file.offsets(state):
+            self.offsets, self._start_known = offsets, True
         if "A" in entries[0]:
             self._place([(entry["A"], entry["B"], done) for entry, done in zip(entries, moved, strict=True)])
             for form, entry, done in zip(self._forms, entries, moved, strict=True):
@@ -188,18 +186,15 @@ class DeltaLora:
     def restore(self) -> None:
         """Give back W_0 and scale s, and start counting anew. A and B stay as they are.
 
-        W_0 comes back bit for bit from a fold or a branch. A literal run, and a dense checkpoint that was folded
-        already, come back to float rounding.
+        Bit for bit from a fold or a branch; from a literal run, or a base that came folded, to float rounding.
         """
-        for form, layer in zip(self._forms, self._layers, strict=False):
+        for layer, form in zip(self._layers, self._forms, strict=False):
             forms.remove(layer, form)
         self._forms = []
         self.steps = 0
 
     def merge(self) -> PreTrainedModel:
-        """Merge everything learned into the weights and return the plain model, in place; this ends the run.
-
-        ``save_pretrained`` on it writes a stock checkpoint. A split GPT-2 is fused again.
+        """Merge everything learned into the weights, in place, and return the stock model; this ends the run.
 
         Raises:
             UserError: a base weight is tied to another module, which merging would change too.
@@ -215,8 +210,7 @@ class DeltaLora:
         ``PeftModel.from_pretrained(stock_base, directory)`` needs nothing of this package; a split GPT-2's is one on
         the stock fused ``c_attn``.
 
-        Args:
-            directory: made where missing; gets ``adapter_config.json`` and ``adapter_model.safetensors``.
+        ``directory`` is made where missing.
 
         Raises:
             UserError: as for :meth:`effective_delta`.
@@ -248,9 +242,9 @@ class DeltaLora:
             )
 
     def __repr__(self) -> str:
-        kinds = sorted({form.kind for form in self._forms})
-        state = f"anchored ({', '.join(kinds)})" if kinds else "not anchored"
+        kinds = ", ".join(sorted({form.kind for form in self._forms}))
         return (
-            f"DeltaLora(update_ratio={self.update_ratio:g}, start_steps={self.start_steps},"
-            f" steps={self.steps}, adapter={self.adapter_name!r}, layers={len(self._layers)}, {state})"
+            f"DeltaLora(update_ratio={self.update_ratio:g}, start_steps={self.start_steps}, steps={self.steps}, "
+            f"adapter={self.adapter_name!r}, layers={len(self._layers)}, "
+            f"{f'anchored ({kinds})' if kinds else 'not anchored'})"
         )

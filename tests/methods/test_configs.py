@@ -8,7 +8,9 @@ from helpers.method_models import SPECS, model_for
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from delta_lora.errors import UserError
 from delta_lora.methods.base import Counts, Method, Schedule
+from delta_lora.methods.lookup import settings_with
 from delta_lora.methods.lora import Lora
 
 CONFIGS = ROOT / "configs" / "method"
@@ -52,6 +54,31 @@ def test_a_method_composes_and_trains_what_it_says(name: str, composed: Composed
         "delta-lora-dropout": Counts(low_rank, dense, 0),
     }
     assert method.counts() == expected.get(name, method.counts())
+
+
+@pytest.mark.parametrize(
+    ("name", "delay", "by_task"),
+    [
+        ("full", set(), {"label", "learning_rate"}),
+        ("adalora", {"warmup_fraction"}, {"label", "learning_rate"}),
+        ("delta-lora", {"start_steps"}, {"label", "learning_rate", "start_steps", "update_ratio"}),
+    ],
+)
+def test_a_class_says_of_its_settings_what_the_suite_has_to_know(
+    name: str, delay: set[str], by_task: set[str], composed: Composed
+) -> None:
+    config = composed("task=e2e", f"method={name}").method
+    method: Method = instantiate(config)
+    at_once = method.at_full_cost()
+    assert {key for key, value in vars(at_once).items() if value != vars(method)[key]} == delay
+    assert all(vars(at_once)[key] == 0 for key in delay)
+    assert settings_with(config, "by_task") == by_task and settings_with(config, "outside_key") == {"label"}
+
+
+def test_a_class_that_is_no_method_is_refused_by_name() -> None:
+    for target in ("delta_lora.errors.UserError", "delta_lora.methods.nowhere.Nothing", "collections.OrderedDict", 3):
+        with pytest.raises(UserError, match=r"^method\._target_="):
+            settings_with({"_target_": target}, "by_task")
 
 
 def test_a_relative_of_lora_needs_a_configuration_only(composed: Composed) -> None:

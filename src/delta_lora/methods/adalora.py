@@ -54,14 +54,14 @@ class AdaLora(PeftMethod):
         why = "the smallest dimension of the adapted layers"
         checks.integer("init_rank", self.init_rank, 2, largest_rank, why)
         checks.integer("target_rank", self.target_rank, 1, self.init_rank - 1, "below method.init_rank")
-        checks.number("alpha", self.alpha, 0, above=True)
-        checks.number("dropout", self.dropout, 0, 1, below=True)
-        checks.number("warmup_fraction", self.warmup_fraction, 0, 1, below=True)
-        checks.number("final_fraction", self.final_fraction, 0, 1, above=True, below=True)
+        checks.number("alpha", self.alpha, 0, ends="(]")
+        checks.number("dropout", self.dropout, 0, 1, "[)")
+        checks.number("warmup_fraction", self.warmup_fraction, 0, 1, "[)")
+        checks.number("final_fraction", self.final_fraction, 0, 1, "()")
         checks.number("interval_fraction", self.interval_fraction, 0, 1)
         checks.number("orthogonality", self.orthogonality, 0)
-        checks.number("beta1", self.beta1, 0, 1, above=True, below=True)
-        checks.number("beta2", self.beta2, 0, 1, above=True, below=True)
+        checks.number("beta1", self.beta1, 0, 1, "()")
+        checks.number("beta2", self.beta2, 0, 1, "()")
         tinit, tfinal, _ = self.steps(total_steps)
         if tinit >= total_steps - tfinal:
             raise UserError(

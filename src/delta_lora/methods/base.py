@@ -103,7 +103,7 @@ class Method(ABC):
         Raises:
             UserError: a value is of the wrong type, not finite, or out of its range.
         """
-        checks.number("learning_rate", self.learning_rate, 0, above=True)
+        checks.number("learning_rate", self.learning_rate, 0, ends="(]")
 
     @abstractmethod
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:

@@ -14,19 +14,12 @@ def integer(name: str, value: Any, minimum: int, maximum: int | None = None, why
         raise UserError(f"method.{name} must be {allowed}{why and f' ({why})'}, got {value!r}")
 
 
-def number(
-    name: str,
-    value: Any,
-    minimum: float,
-    maximum: float = math.inf,
-    *,
-    above: bool = False,
-    below: bool = False,
-) -> None:
+def number(name: str, value: Any, minimum: float, maximum: float = math.inf, ends: str = "[]") -> None:
     """Raise :class:`UserError` unless ``value`` is a finite number from ``minimum`` to ``maximum``.
 
-    ``above`` and ``below`` exclude the lower and the upper end of the range.
+    ``ends`` says in interval notation which ends belong to the range: ``"[]"``, ``"(]"``, ``"[)"`` or ``"()"``.
     """
+    above, below = ends[0] == "(", ends[1] == ")"
     allowed = f"{'>' if above else '≥'} {minimum:g}"
     if maximum != math.inf:
         allowed += f" and {'<' if below else '≤'} {maximum:g}"

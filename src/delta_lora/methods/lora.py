@@ -52,8 +52,8 @@ class LowRank(PeftMethod):
         super().validate(largest_rank, total_steps)
         why = "the smallest dimension of the adapted layers"
         checks.integer("rank", self.rank, 1, largest_rank, why)
-        checks.number("alpha", self.alpha, 0, above=True)
-        checks.number("dropout", self.dropout, 0, 1, below=True)
+        checks.number("alpha", self.alpha, 0, ends="(]")
+        checks.number("dropout", self.dropout, 0, 1, "[)")
         try:
             config = self.adapter_config()
         except (TypeError, ValueError) as error:
@@ -66,7 +66,7 @@ class LowRank(PeftMethod):
         for rank in ranks_of(config):
             checks.integer("peft.rank_pattern", rank, 1, largest_rank, why)
         for alpha in (config.alpha_pattern or {}).values():
-            checks.number("peft.alpha_pattern", alpha, 0, above=True)
+            checks.number("peft.alpha_pattern", alpha, 0, ends="(]")
         check_init(config)
 
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
