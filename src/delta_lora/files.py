@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from functools import cache
-from hashlib import file_digest, sha1
-from pathlib import Path
+from hashlib import file_digest, sha1, sha256
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from delta_lora.errors import UserError
@@ -77,6 +77,16 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as hex digits."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """One digest for several files: SHA-256 over their names and SHA-256s, whatever archive they came in.
+
+    Args:
+        files: name below their folder → hex digest.
+    """
+    lines = [f"{name} {files[name]}\n" for name in sorted(files, key=PurePosixPath)]
+    return sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
 def test_the_real_release_has_its_known_sizes(real_data: Path, composed: Callable[..., DictConfig]) -> None:
     config = composed("task=e2e", f"data_dir={real_data}", "scale=laptop", "task.max_train_examples=null")
     task = E2E(config.task, real_data, Path("unused"))
+    assert task.fingerprint() == "pinned"
     task.check_files()
     assert task.train_size() == 42061
     items = task.test_items()

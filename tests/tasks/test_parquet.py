@@ -70,13 +70,13 @@ def test_data_sets_are_found_in_the_hub_cache_offline(
     files = {}
     for name in NAMES:
         task = glue(composed, name, None)
-        table = RTE.rename(columns=dict(zip(["sentence1", "sentence2"], [*task.config.sentences], strict=False)))
-        for split in ("train", *task.config.evaluation_splits):
+        table = RTE.rename(columns=dict(zip(["sentence1", "sentence2"], [*task.settings.sentences], strict=False)))
+        for split in ("train", *task.settings.evaluation_splits):
             files[f"{name}/{split}-00000-of-00001.parquet"] = table
     cached(tmp_path, "nyu-mll/glue", "main", files)
     for name in NAMES:
         task = glue(composed, name, None)
-        assert len(task.test_items()) == 2 * len(task.config.evaluation_splits), name
+        assert len(task.test_items()) == 2 * len(task.settings.evaluation_splits), name
         assert task.table("train")["label"].tolist() == [0, 1]
 
 

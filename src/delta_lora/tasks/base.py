@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
+from delta_lora.files import digest_of, sha256_of
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import checked
 from delta_lora.tasks.settings import TaskSettings
@@ -40,36 +41,77 @@ class Task(ABC):
     after every epoch, and the best one counts.
 
     Args:
-        config: the composed ``task`` group, or its settings.
+        settings: the composed ``task`` group, or its settings.
         data_dir: local data sets, or None to download.
         cache_dir: where downloads and generated data go.
     """
 
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     generates: ClassVar[bool]
-    config: TaskSettings
+    settings: TaskSettings
 
-    def __init__(self, config: DictConfig | TaskSettings, data_dir: Path | None, cache_dir: Path) -> None:
-        self.config = checked(self.Settings, config, "task")
+    def __init__(self, settings: DictConfig | TaskSettings, data_dir: Path | None, cache_dir: Path) -> None:
+        self.settings = checked(self.Settings, settings, "task")
         self.data_dir = data_dir
         self.cache_dir = cache_dir
 
     @property
     def generated(self) -> bool:
         """Whether the data are the tiny scale's."""
-        return self.config.source == "generated"
+        return self.settings.source == "generated"
 
-    @abstractmethod
+    @property
+    def local(self) -> bool:
+        """Whether the data are files of the user's, in ``data_dir``."""
+        return self.data_dir is not None and not self.generated
+
     def check_files(self) -> None:
-        """Look at local data without downloading; UserError says what is missing or wrong, and where."""
+        """Look at local data without downloading.
 
-    @abstractmethod
+        Raises:
+            UserError: what is missing or wrong, and where.
+        """
+        if self.local:
+            self.check_local(self.fetch())
+
+    def check_local(self, folder: Path) -> None:
+        """Look at the data in this folder, as :meth:`check_files`; a subclass says what it needs there."""
+        if not self.files(folder):
+            raise UserError(
+                f"data_dir has no data of {self.settings.name}: looked in {folder}; point data_dir or DELTA_LORA_DATA "
+                "at a folder that has them"
+            )
+
     def fetch(self) -> Path:
-        """The folder with the data, downloaded and checked or generated first where needed."""
+        """The folder with the data: generated or downloaded and checked first where needed."""
+        if self.generated:
+            return self.generated_folder() / self.settings.files.folder
+        if self.data_dir is not None:
+            return self.data_dir / self.settings.files.folder
+        return self.download()
+
+    def download(self) -> Path:
+        """The folder with the data, downloaded and checked.
+
+        Raises:
+            UserError: the task has nothing to download, or it cannot be had.
+        """
+        raise UserError(
+            f"task={self.settings.name} has nothing to download; give the folder that holds its "
+            f"{self.settings.files.folder} as data_dir or DELTA_LORA_DATA"
+        )
+
+    def remote(self) -> "Sequence[HubFiles | WebFile]":
+        """What :meth:`download` gets; nothing where the data are always local."""
+        return []
 
     @abstractmethod
-    def remote(self) -> "Sequence[HubFiles | WebFile]":
-        """What :meth:`fetch` downloads where neither ``data_dir`` nor the generator gives the data."""
+    def files(self, folder: Path) -> list[Path]:
+        """The files of the folder that the task reads: other local files are other data, and another run's key."""
+
+    def released(self) -> str | None:
+        """The released files' digest (:func:`delta_lora.files.digest_of`), where the configuration pins it."""
+        return None
 
     @abstractmethod
     def train_size(self) -> int:
@@ -83,8 +125,8 @@ class Task(ABC):
         """
         if found != self.train_size():
             raise UserError(
-                f"the data of {self.config.name} have {found} training examples, and {self.train_size()} were counted "
-                f"on; correct task.train_examples={self.config.train_examples}"
+                f"the data of {self.settings.name} have {found} training examples, and {self.train_size()} were "
+                f"counted on; correct task.train_examples={self.settings.train_examples}"
             )
 
     @abstractmethod
@@ -116,7 +158,7 @@ class Task(ABC):
 
         A part of the test set without items (WebNLG's unseen categories under ``max_test_examples``) has none.
         """
-        return {name: float(scores[name]) for name in self.config.metrics if name in scores}
+        return {name: float(scores[name]) for name in self.settings.metrics if name in scores}
 
     def model_settings(self) -> dict[str, Any]:
         """Fields of the model's Transformers configuration that the task sets (its number of labels)."""
@@ -131,8 +173,15 @@ class Task(ABC):
         if self.generated:
             from delta_lora.tiny import data
 
-            return f"generated-{data.version(self.config.name)}"
-        return "pinned"
+            return f"generated-{data.version(self.settings.name)}"
+        if not self.local:
+            return "pinned"
+        folder = self.fetch()
+        try:
+            digest = digest_of({path.relative_to(folder).as_posix(): sha256_of(path) for path in self.files(folder)})
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read ({error})") from error
+        return "pinned" if digest == self.released() else digest
 
     def revision(self) -> str:
         """Which data a run was made on, for its record: the original's commit, or what tells other files apart."""
@@ -147,7 +196,7 @@ class Task(ABC):
         """The root of the tiny scale's data (layout of ``data_dir``); this task's are written at first use."""
         from delta_lora.tiny import data
 
-        name = self.config.name
+        name = self.settings.name
         root = self.cache_dir / "tiny-data" / f"{name.replace('/', '-')}-v{data.version(name)}"
         complete = root / ".complete"
         if not complete.exists():

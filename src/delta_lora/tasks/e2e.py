@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, WebFile, check_local, download
+from delta_lora.files import HubFiles, WebFile, check_local, digest_of, download
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import setting
 from delta_lora.tasks.base import Item
@@ -52,27 +52,27 @@ class E2E(GenerationTask):
     """Training pairs are all rows of trainset.csv; test inputs are the distinct MRs of testset_w_refs.csv."""
 
     Settings = E2ESettings
-    config: E2ESettings
+    settings: E2ESettings
 
-    def check_files(self) -> None:
-        if self.data_dir is not None and not self.generated:
-            check_local(self.data_dir / self.config.files.folder, self.config.files.sha256)
+    def check_local(self, folder: Path) -> None:
+        check_local(folder, self.settings.files.sha256)
 
-    def fetch(self) -> Path:
-        files = self.config.files
-        if self.generated:
-            return self.generated_folder() / files.folder
-        if self.data_dir is not None:
-            return self.data_dir / files.folder
-        return download(files.url, self.cache, files.sha256)
+    def download(self) -> Path:
+        return download(self.settings.files.url, self.cache, self.settings.files.sha256)
+
+    def files(self, folder: Path) -> list[Path]:
+        return [folder / name for name in self.settings.files.sha256 if (folder / name).is_file()]
+
+    def released(self) -> str:
+        return digest_of(self.settings.files.sha256)
 
     @property
     def cache(self) -> Path:
         """Where downloads are kept."""
-        return self.cache_dir / "data" / self.config.files.folder
+        return self.cache_dir / "data" / self.settings.files.folder
 
     def remote(self) -> Sequence[HubFiles | WebFile]:
-        return [WebFile(f"{self.config.files.url}{name}", self.cache / name) for name in self.config.files.sha256]
+        return [WebFile(f"{self.settings.files.url}{name}", self.cache / name) for name in self.settings.files.sha256]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
         return [(linearize(mr), ref.strip()) for mr, ref in read_rows(folder / "trainset.csv")]

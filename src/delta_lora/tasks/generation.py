@@ -3,11 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from delta_lora.errors import UserError
 from delta_lora.tasks.base import Item, Task, limit
-from delta_lora.tasks.settings import GenerationSettings
+from delta_lora.tasks.settings import GenerationSettings, TaskSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,8 +19,8 @@ class GenerationTask(Task):
     """A task of (input, target) texts. A subclass reads its files; everything else is here."""
 
     generates = True
-    Settings = GenerationSettings
-    config: GenerationSettings
+    Settings: ClassVar[type[TaskSettings]] = GenerationSettings
+    settings: GenerationSettings
 
     @abstractmethod
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
@@ -31,20 +31,19 @@ class GenerationTask(Task):
         """Distinct test inputs with their references, in the files' order."""
 
     def train_size(self) -> int:
-        local = self.data_dir is not None and not self.generated
-        size = len(self.read_train(self.fetch())) if local else self.config.train_examples
-        return min(size, self.config.max_train_examples or size)
+        size = len(self.read_train(self.fetch())) if self.local else self.settings.train_examples
+        return min(size, self.settings.max_train_examples or size)
 
     def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, list[int]]]:
-        pairs = limit(self.read_train(self.fetch()), self.config.max_train_examples)
+        pairs = limit(self.read_train(self.fetch()), self.settings.max_train_examples)
         self.check_size(len(pairs))
-        train = self.config.train
+        train = self.settings.train
         if kind == "causal":
             return encode_causal(tokenizer, pairs, train.max_length)
         return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length or train.max_length)
 
     def test_items(self) -> list[Item]:
-        return limit(self.read_test(self.fetch()), self.config.max_test_examples)
+        return limit(self.read_test(self.fetch()), self.settings.max_test_examples)
 
 
 def encode_causal(

@@ -31,45 +31,38 @@ class Glue(Task):
 
     generates = False
     Settings = GlueSettings
-    config: GlueSettings
+    settings: GlueSettings
 
     @property
     def columns(self) -> list[str]:
         """The columns that are read: the sentences', then the label's."""
-        return [*self.config.sentences, "label"]
+        return [*self.settings.sentences, "label"]
 
     @property
     def regression(self) -> bool:
         """STS-B: a similarity from 0 to 5 instead of classes."""
-        return self.config.labels is None
+        return self.settings.labels is None
 
-    def check_files(self) -> None:
-        if self.data_dir is not None and not self.generated:
-            splits = ("train", *self.config.evaluation_splits)
-            parquet.check_local(self.data_dir / self.config.files.folder, splits, self.columns)
-            for split in splits:
-                self.table(split)
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are read."""
+        return ["train", *self.settings.evaluation_splits]
 
-    def fetch(self) -> Path:
-        files = self.config.files
-        if self.generated:
-            return self.generated_folder() / files.folder
-        if self.data_dir is not None:
-            return self.data_dir / files.folder
-        return from_hub(*self.remote()) / files.hub_folder
+    def check_local(self, folder: Path) -> None:
+        parquet.check_local(folder, self.splits, self.columns)
+        for split in self.splits:
+            self.table(split)
+
+    def download(self) -> Path:
+        return from_hub(*self.remote()) / self.settings.files.hub_folder
+
+    def files(self, folder: Path) -> list[Path]:
+        return [path for split in self.splits for path in parquet.local_files(folder, split)]
 
     def remote(self) -> list[HubFiles]:
-        files = self.config.files
-        splits = ("train", *self.config.evaluation_splits)
-        patterns = tuple(f"{files.hub_folder}/{split}-*.parquet" for split in splits)
+        files = self.settings.files
+        patterns = tuple(f"{files.hub_folder}/{split}-*.parquet" for split in self.splits)
         return [HubFiles(files.repository, "dataset", files.revision, patterns)]
-
-    def fingerprint(self) -> str:
-        if self.generated or self.data_dir is None:
-            return super().fingerprint()
-        folder = self.fetch()
-        splits = ("train", *self.config.evaluation_splits)
-        return parquet.digest([path for split in splits for path in parquet.local_files(folder, split)])
 
     def table(self, split: str) -> "pd.DataFrame":
         """Sentences and labels of one split.
@@ -78,22 +71,21 @@ class Glue(Task):
             UserError: a label that the task does not have (with its row).
         """
         table = parquet.read_split(parquet.local_files(self.fetch(), split), self.columns)
-        labels, names = table["label"], self.config.labels
+        labels, names = table["label"], self.settings.labels
         wrong = ~labels.between(0, 5) if names is None else ~labels.isin(range(len(names)))
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             allowed = "a number from 0 to 5" if names is None else f"0 to {len(names) - 1} ({', '.join(names)})"
-            raise UserError(f"{self.config.name}, {split} split, row {row}: label {labels[row]}, expected {allowed}")
+            raise UserError(f"{self.settings.name}, {split} split, row {row}: label {labels[row]}, expected {allowed}")
         return table
 
     def train_size(self) -> int:
-        local = self.data_dir is not None and not self.generated
-        size = len(self.table("train")) if local else self.config.train_examples
-        return min(size, self.config.max_train_examples or size)
+        size = len(self.table("train")) if self.local else self.settings.train_examples
+        return min(size, self.settings.max_train_examples or size)
 
     def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, Any]]:
         table = self.table("train")
-        rows = limit(list(table.itertuples(index=False, name=None)), self.config.max_train_examples)
+        rows = limit(list(table.itertuples(index=False, name=None)), self.settings.max_train_examples)
         self.check_size(len(rows))
         encoded = self.encode(tokenizer, [row[:-1] for row in rows])
         cast = float if self.regression else int
@@ -104,17 +96,18 @@ class Glue(Task):
     ) -> list[dict[str, list[int]]]:
         """Single sentences or pairs, the longer one of a pair cut first, to ``train.max_length`` tokens."""
         columns = [list(column) for column in zip(*sentences, strict=True)]
-        encoded = tokenizer(*columns, truncation=True, max_length=self.config.train.max_length)
+        encoded = tokenizer(*columns, truncation=True, max_length=self.settings.train.max_length)
         return [
             {"input_ids": ids, "attention_mask": mask}
             for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
         ]
 
     def test_items(self) -> list[Item]:
+        most = self.settings.max_test_examples
         rows = [
             (split, row)
-            for split in self.config.evaluation_splits
-            for row in limit(list(self.table(split).itertuples(index=False, name=None)), self.config.max_test_examples)
+            for split in self.settings.evaluation_splits
+            for row in limit(list(self.table(split).itertuples(index=False, name=None)), most)
         ]
         return [
             Item(i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
@@ -126,14 +119,14 @@ class Glue(Task):
 
     def model_settings(self) -> dict[str, Any]:
         """The classification head: one output for regression, else one a class."""
-        if self.config.labels is None:
+        if self.settings.labels is None:
             return {"num_labels": 1, "problem_type": "regression"}
-        return {"num_labels": len(self.config.labels), "problem_type": "single_label_classification"}
+        return {"num_labels": len(self.settings.labels), "problem_type": "single_label_classification"}
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.glue import GlueResampler  # takes long to load
 
-        name = self.config.name.removeprefix("glue/")
+        name = self.settings.name.removeprefix("glue/")
         labels = [float(label) for line in lines for label in line["references"]]
         matched = [line["split"] == "validation_matched" for line in lines] if name == "mnli" else None
         return GlueResampler(name, [float(line["prediction"]) for line in lines], labels, matched)

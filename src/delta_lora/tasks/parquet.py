@@ -1,12 +1,10 @@
 """Parquet data sets: the files of a split, checked and read."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delta_lora.errors import UserError
-from delta_lora.files import sha256_of
 
 if TYPE_CHECKING:  # pandas and pyarrow are loaded where a file is read
     import pandas as pd
@@ -83,8 +81,3 @@ def read_split(files: Sequence[Path], columns: Sequence[str]) -> "pd.DataFrame":
     if table.empty:
         raise UserError(f"{files[0].parent} has no row in {', '.join(path.name for path in files)}")
     return table
-
-
-def digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the files' own, in order."""
-    return sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()

@@ -80,6 +80,26 @@ class Lengths(Settings):
     )
 
 
+class FilesSettings(Settings):
+    """Where a task's data are."""
+
+    folder: str = setting("in data_dir")
+
+
+class WebFileSettings(FilesSettings):
+    """Where a release lies on the web."""
+
+    url: str = setting("its address")
+
+
+class HubFileSettings(FilesSettings):
+    """Where a data set lies on the hub."""
+
+    repository: str = setting("its name")
+    revision: str = setting("a branch, a tag or a commit")
+    hub_folder: str = setting("in the repository")
+
+
 class TaskSettings(Settings):
     """What every task has. ``Task.Settings`` of a subclass adds its own."""
 
@@ -100,6 +120,7 @@ class TaskSettings(Settings):
     train_examples: Count = setting("in the released training set", unit="examples", in_key=False)
     test_examples: Count = setting("in the released test set", unit="inputs", in_key=False)
     lengths: Lengths | None = setting("of its texts", default=None, in_key=False)
+    files: FilesSettings = setting("its data; their content is in the key", in_key=False)
 
 
 class GenerationSettings(TaskSettings):
@@ -117,19 +138,3 @@ class ClassificationSettings(TaskSettings):
         "start from another task's run of the same model, method and seed (mnli), or from a run's key", default=None
     )
     save_start: bool = setting("keep what such a start needs", default=False, in_key=False)
-
-
-class WebFileSettings(Settings):
-    """Where a release lies on the web."""
-
-    url: str = setting("its address")
-    folder: str = setting("in data_dir")
-
-
-class HubFileSettings(Settings):
-    """Where a data set lies on the hub."""
-
-    repository: str = setting("its name")
-    revision: str = setting("a branch, a tag or a commit")
-    hub_folder: str = setting("in the repository")
-    folder: str = setting("in data_dir")

@@ -6,12 +6,11 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
-from delta_lora.files import WebFile, sha256_of
+from delta_lora.files import WebFile, digest_of, sha256_of
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import Texts, setting
 from delta_lora.tasks.base import Item
@@ -39,38 +38,31 @@ class WebNLG(GenerationTask):
     """Training pairs are all good lexicalisations of the training entries; test inputs are the test entries."""
 
     Settings = WebNLGSettings
-    config: WebNLGSettings
+    settings: WebNLGSettings
 
-    def check_files(self) -> None:
-        if self.data_dir is not None and not self.generated:
-            folder = self.data_dir / self.config.files.folder
-            files = data_files(folder)
-            if not files["train"] or not files["test"]:
-                raise UserError(
-                    f"data_dir has no WebNLG: looked in {folder} for train/*/*.xml and {TEST}; point data_dir or "
-                    "DELTA_LORA_DATA at a folder in the layout of docs/data.md, or unset it to download"
-                )
-            self.read_train(folder)
-            self.read_test(folder)
+    def check_local(self, folder: Path) -> None:
+        files = data_files(folder)
+        if not files["train"] or not files["test"]:
+            raise UserError(
+                f"data_dir has no WebNLG: looked in {folder} for train/*/*.xml and {TEST}; point data_dir or "
+                "DELTA_LORA_DATA at a folder in the layout of docs/data.md, or unset it to download"
+            )
+        self.read_train(folder)
+        self.read_test(folder)
 
-    def fetch(self) -> Path:
-        files = self.config.files
-        if self.generated:
-            return self.generated_folder() / files.folder
-        if self.data_dir is not None:
-            return self.data_dir / files.folder
-        (archive,) = self.remote()
+    def download(self) -> Path:
+        files, (archive,) = self.settings.files, self.remote()
         return download_archive(archive.url, files.folder, archive.place, files.content_sha256)
 
-    def remote(self) -> list[WebFile]:
-        files = self.config.files
-        return [WebFile(files.url, self.cache_dir / "data" / files.folder)]
+    def files(self, folder: Path) -> list[Path]:
+        return [path for split in data_files(folder).values() for path in split]
 
-    def fingerprint(self) -> str:
-        if self.generated or self.data_dir is None:
-            return super().fingerprint()
-        digest = content_digest(self.fetch())
-        return "pinned" if digest == self.config.files.content_sha256 else digest
+    def released(self) -> str:
+        return self.settings.files.content_sha256
+
+    def remote(self) -> list[WebFile]:
+        files = self.settings.files
+        return [WebFile(files.url, self.cache_dir / "data" / files.folder)]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
         return [
@@ -81,7 +73,7 @@ class WebNLG(GenerationTask):
         ]
 
     def read_test(self, folder: Path) -> list[Item]:
-        seen = set(self.config.seen_categories)
+        seen = set(self.settings.seen_categories)
         return [
             Item(i, triples, texts, {"category": category, "seen": category in seen})
             for i, (category, triples, texts) in enumerate(read_entries(folder / TEST))
@@ -136,12 +128,8 @@ def read_entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def content_digest(folder: Path) -> str:
     """SHA-256 over the names and SHA-256s of all files that are used, whatever archive they came in."""
-    files = data_files(folder)
-    lines = [
-        f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n"
-        for path in sorted([*files["train"], *files["dev"], *files["test"]])
-    ]
-    return sha256("".join(lines).encode()).hexdigest()
+    files = [path for split in data_files(folder).values() for path in split]
+    return digest_of({path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
 
 
 def download_archive(url: str, name: str, folder: Path, expected: str) -> Path:

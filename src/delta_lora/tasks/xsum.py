@@ -25,42 +25,33 @@ class XSum(GenerationTask):
     """Documents and summaries of the train split; the test split's documents are summarised."""
 
     Settings = XSumSettings
-    config: XSumSettings
+    settings: XSumSettings
 
-    def check_files(self) -> None:
-        if self.data_dir is not None and not self.generated:
-            parquet.check_local(self.data_dir / self.config.files.folder, ("train", "test"), COLUMNS)
+    def check_local(self, folder: Path) -> None:
+        parquet.check_local(folder, ("train", "test"), COLUMNS)
 
-    def fetch(self) -> Path:
-        files = self.config.files
-        if self.generated:
-            return self.generated_folder() / files.folder
-        if self.data_dir is not None:
-            return self.data_dir / files.folder
+    def download(self) -> Path:
         return from_hub(*self.remote())
 
+    def files(self, folder: Path) -> list[Path]:
+        return [path for split in ("train", "test") for path in self.split_files(folder, split)]
+
     def remote(self) -> list[HubFiles]:
-        files = self.config.files
+        files = self.settings.files
         patterns = tuple(f"{files.hub_folder}/{split}/*.parquet" for split in ("train", "test"))
         return [HubFiles(files.repository, "dataset", files.revision, patterns)]
 
-    def fingerprint(self) -> str:
-        if self.generated or self.data_dir is None:
-            return super().fingerprint()
-        return parquet.digest([path for split in ("train", "test") for path in self.split_files(split)])
-
-    def split_files(self, split: str) -> list[Path]:
+    def split_files(self, folder: Path, split: str) -> list[Path]:
         """The parquet files of a split, in either layout."""
-        folder = self.fetch()
-        hub = folder / self.config.files.hub_folder / split
+        hub = folder / self.settings.files.hub_folder / split
         return sorted(hub.glob("*.parquet")) if hub.is_dir() else parquet.local_files(folder, split)
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
-        table = parquet.read_split(self.split_files("train"), COLUMNS)
+        table = parquet.read_split(self.split_files(folder, "train"), COLUMNS)
         return list(zip(table["document"], table["summary"], strict=True))
 
     def read_test(self, folder: Path) -> list[Item]:
-        table = parquet.read_split(self.split_files("test"), COLUMNS)
+        table = parquet.read_split(self.split_files(folder, "test"), COLUMNS)
         return [
             Item(i, row.document, [row.summary], {"document_id": row.id})
             for i, row in enumerate(table.itertuples(index=False))

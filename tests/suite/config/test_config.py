@@ -193,8 +193,8 @@ def own(composed: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 
 def test_a_task_class_of_ones_own_has_settings_of_its_own(own: Callable[..., DictConfig]) -> None:
     cell = build_cell(own("Long", "+task.sentences=[a,b]"))
-    assert isinstance(cell.task.config, LongSettings)
-    assert cell.task.config.sentences == ("a", "b")
+    assert isinstance(cell.task.settings, LongSettings)
+    assert cell.task.settings.sentences == ("a", "b")
     with pytest.raises(UserError, match=r"task.sentences is missing"):
         build_cell(own("Long"))
     with pytest.raises(UserError, match=r"no setting task.sentence; task has .*sentences"):
@@ -202,7 +202,7 @@ def test_a_task_class_of_ones_own_has_settings_of_its_own(own: Callable[..., Dic
 
 
 def test_a_task_class_without_settings_of_its_own_has_its_bases(own: Callable[..., DictConfig]) -> None:
-    assert isinstance(build_cell(own("Plain")).task.config, E2ESettings)
+    assert isinstance(build_cell(own("Plain")).task.settings, E2ESettings)
     with pytest.raises(UserError, match=r"no setting task.sentences"):
         build_cell(own("Plain", "+task.sentences=[a,b]"))
 

@@ -27,7 +27,7 @@ class Cell:
     """One checked cell of a table: a configuration and what was built from it. Nothing is loaded yet.
 
     ``config`` is the resolved configuration, for the record; ``settings`` are the same, typed (those of the task:
-    ``task.config``).
+    ``task.settings``).
     """
 
     config: DictConfig
@@ -44,7 +44,7 @@ class Cell:
     def name(self) -> str:
         """For people: ``e2e / gpt2-tiny / delta-lora, seed 1``."""
         settings = self.settings
-        return f"{self.task.config.name} / {settings.model.name} / {settings.method.name}, seed {settings.seed}"
+        return f"{self.task.settings.name} / {settings.model.name} / {settings.method.name}, seed {settings.seed}"
 
     @property
     def model(self) -> ModelSettings:
@@ -54,12 +54,12 @@ class Cell:
     @property
     def train(self) -> TrainSettings:
         """How the task is trained."""
-        return self.task.config.train
+        return self.task.settings.train
 
     @property
     def decode(self) -> DecodeSettings | None:
         """How texts are generated; None where none are."""
-        return self.task.config.decode if isinstance(self.task.config, GenerationSettings) else None
+        return self.task.settings.decode if isinstance(self.task.settings, GenerationSettings) else None
 
 
 def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
@@ -80,13 +80,13 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
             f"data_dir={config.data_dir} is no folder; give one in the layout of docs/data.md, or unset data_dir and "
             "DELTA_LORA_DATA to download"
         )
-    check_processes(task.config.train)
+    check_processes(task.settings.train)
     check_model(settings.model)
     method = build_method(config.method)
     largest_rank = settings.model.hidden_size
-    method.validate(largest_rank, task.config.train.max_steps or 2**31)  # the rank and the like, before data are read
+    method.validate(largest_rank, task.settings.train.max_steps or 2**31)  # the rank and the like, before data are read
     task.check_files()
-    schedule = make_schedule(task.config.train, task.train_size())
+    schedule = make_schedule(task.settings.train, task.train_size())
     method.validate(largest_rank, schedule.total_steps)
     if to_run:
         check_start(config)

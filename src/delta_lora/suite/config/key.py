@@ -29,7 +29,7 @@ def run_key(config: DictConfig, task: Task) -> str:
         "seed": config.seed,
         "data": task.fingerprint(),
         "model": key_part(model),
-        "task": key_part(task.config),
+        "task": key_part(task.settings),
         "method": without(method, "outside_key"),
     }
     if config.task.get("init_from") is not None:

@@ -1,0 +1,65 @@
+"""What every task has from its base class: where its data come from, and which data a run's key stands for."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from delta_lora.errors import UserError
+from delta_lora.metrics.base import Resampler
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.tasks.base import Item
+from delta_lora.tasks.generation import GenerationTask
+
+
+class Json(GenerationTask):
+    """A stranger's task: JSON files, and nothing that is not asked for."""
+
+    def files(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob("*.json"))
+
+    def read_train(self, folder: Path) -> list[tuple[str, str]]:
+        return [(row["in"], row["out"]) for row in json.loads((folder / "train.json").read_text())]
+
+    def read_test(self, folder: Path) -> list[Item]:
+        return [
+            Item(i, row["in"], [row["out"]]) for i, row in enumerate(json.loads((folder / "test.json").read_text()))
+        ]
+
+    def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def stranger(composed: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
+    """The configuration of :class:`Json`, with its data in ``data_dir``."""
+    folder = tmp_path / "data" / "mine"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        (folder / f"{split}.json").write_text(json.dumps([{"in": f"a {i}", "out": f"b {i}"} for i in range(64)]))
+
+    def build(*overrides: str) -> DictConfig:
+        lines = ["~task.seen_categories", "~task.files.url", "~task.files.content_sha256", "task.files.folder=mine"]
+        small = ["task.train.warmup_steps=2", "task.per_method.delta_lora.start_steps=2", "scale.require_gpu=false"]
+        return composed("task=webnlg", f"task._target_={__name__}.Json", *lines, *small, *overrides)
+
+    return build
+
+
+def test_other_local_data_are_another_key(stranger: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = stranger(f"data_dir={tmp_path / 'data'}")
+    before = build_cell(config).key
+    assert build_cell(config).key == before
+    file = tmp_path / "data" / "mine" / "test.json"
+    file.write_text(file.read_text().replace("b 3", "c 3"))
+    assert build_cell(config).key != before
+
+
+def test_a_task_without_a_download_asks_for_its_folder(stranger: Callable[..., DictConfig], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="task=webnlg has nothing to download; give the folder that holds its mine"):
+        build_cell(stranger("data_dir=null")).task.fetch()
+    with pytest.raises(UserError, match="data_dir has no data of webnlg"):
+        build_cell(stranger(f"data_dir={tmp_path}"))
