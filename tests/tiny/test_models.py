@@ -12,8 +12,7 @@ from helpers.models import gpt2_config
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import models
-from delta_lora.tiny.induction import write_induction_circuit
+from delta_lora.tiny import circuits, models
 
 SHORT = replace(models.MODELS["gpt2-tiny"], steps=3, bpe_documents=2000)
 
@@ -118,7 +117,7 @@ def test_the_initial_weights_copy_what_they_have_read() -> None:
     torch.manual_seed(0)
     size, length = 500, 20
     model = GPT2LMHeadModel(gpt2_config(vocab_size=size, n_embd=128, n_positions=1024))
-    write_induction_circuit(model.eval())
+    circuits.write_gpt2(model.eval())
     once = torch.randint(1, size, (8, length))
     with torch.no_grad():
         predicted = model(torch.cat([once, once], dim=1)).logits[:, length:-1].argmax(-1)

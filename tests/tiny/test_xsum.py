@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from delta_lora.metrics.xsum import score
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.recipe import run_cell
 from delta_lora.tasks.xsum import COLUMNS, XSum
-from delta_lora.tiny import bart, data, models, news, xsum
+from delta_lora.tiny import architectures, circuits, data, models, pretrain, xsum
+from delta_lora.tiny.world import world
 
-SHORT = replace(bart.RECIPE, steps=3, bpe_documents=2000)
+SHORT = replace(models.MODELS["bart-tiny"], steps=3, bpe_documents=2000)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def test_the_tasks_own_reader_takes_the_files(task: XSum) -> None:
     task.check_files()
     train, items = task.read_train(task.fetch()), task.read_test(task.fetch())
     preset = OmegaConf.load(ROOT / "configs/preset/tiny/xsum.yaml")
-    assert len(train) == preset.task.train_examples == xsum.TRAIN_PAIRS
-    assert len(items) == xsum.TEST_PAIRS
+    assert len(train) == preset.task.train_examples == xsum.SIZES["train"]
+    assert len(items) == xsum.SIZES["test"]
     assert task.data_dir is not None
     names = sorted(path.name for path in (task.data_dir / "xsum").iterdir())
     assert names == [f"{split}-00000-of-00001.parquet" for split in ("test", "train", "validation")]
@@ -56,6 +58,12 @@ def test_no_test_document_and_no_test_summary_is_in_training(task: XSum) -> None
     assert not documents & {item.input for item in items}
     assert not summaries & {item.references[0] for item in items}
     assert len({item.extra["document_id"] for item in items}) == len(items)
+
+
+def test_no_test_summary_is_in_the_pretraining_text(task: XSum) -> None:
+    summaries = {item.references[0] for item in task.read_test(task.fetch())}
+    documents = itertools.islice(xsum.documents(random.Random(models.MODELS["bart-tiny"].seed)), 30_000)
+    assert not summaries & {sentence for document in documents for sentence in document}
 
 
 def test_stories_and_summaries_are_finished_text(task: XSum) -> None:
@@ -79,9 +87,9 @@ def test_neither_the_lead_nor_another_summary_will_do(task: XSum) -> None:
 
 def test_the_summarys_names_and_numbers_stand_in_the_story(task: XSum) -> None:
     rng = random.Random(3)
-    for topic in xsum._TOPICS:
+    for topic in world()["events"].values():
         for _ in range(20):
-            story, gist = news.tell(topic, rng)
+            story, gist = xsum.tell(topic, rng)
             text = " ".join(story)
             given = [word.strip(".,£m") for word in gist.split()[1:] if word[0].isupper() or word[0] in "£0123456789"]
             missing = [word for word in given if word.split("-")[0] not in text]
@@ -123,32 +131,32 @@ def test_documents_fit_and_are_made_of_known_tokens(folder: Path, task: XSum) ->
     assert tokenizer.unk_token_id not in tokenizer(pairs[0][0])["input_ids"]
 
 
-def test_denoising_batches_have_barts_form(folder: Path) -> None:
+def test_batches_have_barts_form(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    documents = news.documents(random.Random(0))
-    batches = bart.denoising_batches(documents, tokenizer, 4, 64, random.Random(0))
-    for _ in range(20):
-        batch = next(batches)
+    rng = random.Random(0)
+    pairs = ((architectures.noisy(document, rng), " ".join(document)) for document in xsum.documents(rng))
+    for batch in itertools.islice(pretrain.batches(pairs, tokenizer, 4, 64), 20):
         ids, labels = batch["input_ids"], batch["labels"]
         assert ids.shape == batch["attention_mask"].shape and ids.shape[0] == labels.shape[0] == 4
         assert ids.shape[1] <= 64 and labels.shape[1] <= 64
         assert (ids[:, 0] == 0).all() and (labels[:, 0] == 0).all()
         assert torch.equal(batch["attention_mask"] == 0, ids == tokenizer.pad_token_id)
+        assert tokenizer.mask_token_id in ids
         assert tokenizer.mask_token_id not in labels and tokenizer.pad_token_id not in labels
         for row, target in zip(ids, labels, strict=True):
             assert row[row != tokenizer.pad_token_id][-1] == 2 and target[target >= 0][-1] == 2
 
 
-def test_a_masked_span_is_one_mask_and_about_a_third_is_masked() -> None:
-    rng, mask, kept, total = random.Random(0), -1, 0, 0
-    for _ in range(300):
-        tokens = list(range(1, rng.randint(2, 90)))
-        corrupted = bart.infill(tokens, mask, rng)
-        assert not any(a == b == mask for a, b in itertools.pairwise(corrupted))
-        rest = [token for token in corrupted if token != mask]
-        assert rest == sorted(set(rest)) and set(rest) <= set(tokens), "what is kept stays in its order"
-        kept, total = kept + len(rest), total + len(tokens)
-    assert kept / total == pytest.approx(1 - bart.MASKED, abs=0.03)
+def test_neighbours_are_one_mask_and_about_a_third_is_masked() -> None:
+    rng, kept, total = random.Random(0), 0, 0
+    for document in itertools.islice(xsum.documents(rng), 300):
+        words = " ".join(document).split()
+        corrupted = architectures.noisy(document, rng).split()
+        assert not any(a == b == "<mask>" for a, b in itertools.pairwise(corrupted))
+        rest = Counter(word for word in corrupted if word != "<mask>")
+        assert rest <= Counter(words)
+        kept, total = kept + rest.total(), total + len(words)
+    assert kept / total == pytest.approx(1 - architectures.MASKED, abs=0.03)
 
 
 def test_the_initial_weights_copy_what_follows_in_the_source() -> None:
@@ -159,7 +167,7 @@ def test_the_initial_weights_copy_what_follows_in_the_source() -> None:
         encoder_ffn_dim=256, decoder_ffn_dim=256, dropout=0.0,
     )  # fmt: skip
     model = BartForConditionalGeneration(config).eval()
-    bart.write_copy_circuit(model)
+    circuits.write_bart(model)
     source = torch.stack([torch.randperm(900)[:30] + 10 for _ in range(8)])
     with torch.no_grad():
         predicted = model(input_ids=source, decoder_input_ids=source).logits[:, :-1].argmax(-1)

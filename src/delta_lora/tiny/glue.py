@@ -5,83 +5,62 @@ out or added. What differs keeps its words more often than what agrees, so that 
 them. A small share of the labels is wrong, as in the real sets, so no model reaches 100.
 """
 
-import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-import pyarrow
-import pyarrow.parquet
+import numpy as np
 
-from delta_lora.tiny import remarks, statements
+from delta_lora.tiny import sentences, statements
 from delta_lora.tiny.statements import OTHER_TOPICS, TRAINING_TOPICS, Statement
+from delta_lora.tiny.world import different
 
 NOISE = 0.04  # share of wrong labels
 REWORDED = {True: 0.5, False: 0.3}  # how often what agrees, and what differs, is said in other words
 Row = tuple[Any, ...]  # the sentences, then the label
-Draw = Callable[[random.Random, list[str]], Row]
-
-SIZES = {  # rows of training, and of each validation split
-    "mnli": (2000, 200),
-    "sst2": (2000, 300),
-    "mrpc": (1600, 300),
-    "cola": (2400, 300),
-    "qnli": (1600, 300),
-    "qqp": (1600, 300),
-    "rte": (1600, 277),
-    "stsb": (1600, 300),
-}
-_COLUMNS = {
-    "mnli": ("premise", "hypothesis"),
-    "sst2": ("sentence",),
-    "mrpc": ("sentence1", "sentence2"),
-    "cola": ("sentence",),
-    "qnli": ("question", "sentence"),
-    "qqp": ("question1", "question2"),
-    "rte": ("sentence1", "sentence2"),
-    "stsb": ("sentence1", "sentence2"),
-}
 
 
-def generator(task: str) -> Callable[[random.Random], dict[str, bytes]]:
-    """The generator of one task ("mnli" …): a seeded random generator → file name → content.
+class Task(NamedTuple):
+    """How one GLUE task is made: a row of it, the columns of its sentences, rows of training and of each validation."""
 
-    Each file has the task's columns, ``label`` (int64; float64 for STS-B) and ``idx`` (int32). No row of a validation
-    split stands in training, whatever its label.
+    draw: Callable[[random.Random, list[str]], Row]
+    columns: tuple[str, ...]
+    train: int
+    validation: int
+
+
+def tables(task: str, rng: random.Random) -> dict[str, dict[str, Any]]:
+    """The columns of one task ("mnli" …), by split: its sentences, ``label`` and ``idx`` (int32).
+
+    The label is a whole number, for STS-B a decimal one. No row of a validation split stands in training, whatever its
+    label.
     """
-    return lambda rng: _files(task, rng)
-
-
-def _files(task: str, rng: random.Random) -> dict[str, bytes]:
-    draw, (train, validation) = _DRAWS[task], SIZES[task]
+    draw, columns, train, validation = TASKS[task]
     splits = {"train": (train, TRAINING_TOPICS), "validation": (validation, TRAINING_TOPICS)}
     if task == "mnli":
         matched = splits.pop("validation")
         splits |= {"validation_matched": matched, "validation_mismatched": (validation, OTHER_TOPICS)}
     seen: set[Row] = set()
-    files = {}
+    made: dict[str, dict[str, Any]] = {}
     for split, (size, topics) in splits.items():
-        rows: list[Row] = []
-        while len(rows) < size:
-            row = draw(rng, topics)
-            if row[:-1] not in seen:
-                seen.add(row[:-1])
-                rows.append(row)
-        files[f"{split}-00000-of-00001.parquet"] = _parquet(rows, _COLUMNS[task], task == "stsb")
-    return files
+        rows = different(size, partial(draw, rng, topics), seen, lambda row: row[:-1])
+        made[split] = dict(zip((*columns, "label"), map(list, zip(*rows, strict=True)), strict=True))
+        made[split]["idx"] = np.arange(size, dtype=np.int32)
+    return made
 
 
 def _cola(rng: random.Random, topics: list[str]) -> Row:
     """Acceptable (1, 60 %), or with a mistake or two."""
     good = rng.random() < 0.6
-    return (remarks.acceptable(rng) if good else remarks.unacceptable(rng)), _noisy(int(good), 2, rng)
+    return (sentences.acceptable(rng) if good else sentences.unacceptable(rng)), _noisy(int(good), 2, rng)
 
 
 def _sst2(rng: random.Random, topics: list[str]) -> Row:
     """A favourable opinion (1) or not; some are negated or have two sides."""
     good = rng.random() < 0.53
-    return remarks.opinion(good, rng), _noisy(int(good), 2, rng)
+    return sentences.opinion(good, rng), _noisy(int(good), 2, rng)
 
 
 def _mrpc(rng: random.Random, topics: list[str]) -> Row:
@@ -113,7 +92,7 @@ def _qnli(rng: random.Random, topics: list[str]) -> Row:
     answers = rng.random() < 0.5
     if not answers:
         topic, name, asked = _elsewhere(told, asked, topics, rng)
-    question = statements.ask(topic, name, asked, rng.randrange(3))
+    question = rng.choice(statements.questions(topic, name, asked))
     return question, statements.tell(told, statements.wordings(told, rng)), _noisy(int(not answers), 2, rng)
 
 
@@ -121,11 +100,12 @@ def _qqp(rng: random.Random, topics: list[str]) -> Row:
     """Two questions that ask the same (1, 37 %), or of another subject, another attribute, or both."""
     told = _statement(topics, (1, 1), rng)
     topic, name, attribute = told.topic, told.subject, told.facts[0].attribute
-    which, same = rng.randrange(3), rng.random() < 0.37
-    reworded = rng.random() < REWORDED[False] or same
-    again = rng.choice([i for i in range(3) if i != which]) if reworded else which
-    other = (topic, name, attribute) if same else _elsewhere(told, attribute, topics, rng)
-    return statements.ask(topic, name, attribute, which), statements.ask(*other, again), _noisy(int(same), 2, rng)
+    same = rng.random() < 0.37
+    reworded = same or rng.random() < REWORDED[False]
+    which, other = rng.sample(range(3), 2)
+    again = (topic, name, attribute) if same else _elsewhere(told, attribute, topics, rng)
+    first = statements.questions(topic, name, attribute)[which]
+    return first, statements.questions(*again)[other if reworded else which], _noisy(int(same), 2, rng)
 
 
 def _elsewhere(told: Statement, attribute: str, topics: list[str], rng: random.Random) -> tuple[str, str, str]:
@@ -153,19 +133,6 @@ def _stsb(rng: random.Random, topics: list[str]) -> Row:
         other, score = replace(other, subject=statements.subject(told.topic, rng, other_than=told.subject)), score - 1
     score = min(5.0, max(0.0, score + rng.gauss(0, 0.35)))
     return *_pair(told, _shuffled(other, rng), False, rng), round(score * 5) / 5
-
-
-_DRAWS: dict[str, Draw] = {
-    "mnli": _mnli,
-    "sst2": _sst2,
-    "mrpc": _mrpc,
-    "cola": _cola,
-    "qnli": _qnli,
-    "qqp": _qqp,
-    "rte": _rte,
-    "stsb": _stsb,
-}
-TASKS = tuple(_DRAWS)
 
 
 def _statement(topics: list[str], sizes: tuple[int, int], rng: random.Random) -> Statement:
@@ -218,12 +185,13 @@ def _noisy(label: int, labels: int, rng: random.Random) -> int:
     return (label + rng.randrange(1, labels)) % labels if rng.random() < NOISE else label
 
 
-def _parquet(rows: Sequence[Row], sentences: Sequence[str], regression: bool) -> bytes:
-    columns = list(zip(*rows, strict=True))
-    number = pyarrow.float64() if regression else pyarrow.int64()
-    arrays = {name: pyarrow.array(column, pyarrow.string()) for name, column in zip(sentences, columns, strict=False)}
-    arrays["label"] = pyarrow.array(columns[-1], number)
-    arrays["idx"] = pyarrow.array(range(len(rows)), pyarrow.int32())
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(arrays), buffer)
-    return buffer.getvalue()
+TASKS = {
+    "mnli": Task(_mnli, ("premise", "hypothesis"), 2000, 200),
+    "sst2": Task(_sst2, ("sentence",), 2000, 300),
+    "mrpc": Task(_mrpc, ("sentence1", "sentence2"), 1600, 300),
+    "cola": Task(_cola, ("sentence",), 2400, 300),
+    "qnli": Task(_qnli, ("question", "sentence"), 1600, 300),
+    "qqp": Task(_qqp, ("question1", "question2"), 1600, 300),
+    "rte": Task(_rte, ("sentence1", "sentence2"), 1600, 277),
+    "stsb": Task(_stsb, ("sentence1", "sentence2"), 1600, 300),
+}

@@ -1,12 +1,10 @@
 """Miniature pretrained models: made at first use, kept in a cache, loadable as any other Transformers checkpoint."""
 
-import hashlib
 import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,19 +13,21 @@ from filelock import Timeout
 from rich.progress import Progress
 
 from delta_lora.errors import UserError
-from delta_lora.files import locked
-from delta_lora.tiny import bart, gpt2, pretrain, roberta
-from delta_lora.tiny.pretrain import Recipe, Start
+from delta_lora.files import locked, sha256_of
+from delta_lora.tiny import architectures, pretrain
+from delta_lora.tiny.pretrain import Recipe
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "pretraining.json"
 
 
-MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in (gpt2.RECIPE, roberta.RECIPE, bart.RECIPE)}
-_ARCHITECTURES: dict[str, Callable[[Recipe], Start]] = {
-    "gpt2": gpt2.start,
-    "roberta": roberta.start,
-    "bart": bart.start,
+MODELS: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("gpt2-tiny", version=6, batch_size=16, length=128),
+        Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, seconds=40),
+        Recipe("roberta-tiny", version=2, vocabulary=1536, steps=0, bpe_documents=5000, seconds=5),
+    )
 }
 
 
@@ -58,7 +58,7 @@ def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path
     try:
         lock = locked(path, timeout=0)
     except Timeout:
-        _LOG.warning("%s is being pretrained by another process; waiting for it", name)
+        _LOG.warning("%s is being made by another process; waiting for it", name)
         lock = locked(path)
     try:
         if not _is_complete(folder):
@@ -77,13 +77,9 @@ def _make(recipe: Recipe, folder: Path) -> None:
     try:
         started = time.monotonic()
         loss = _pretrain(recipe, temporary)
-        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
-        manifest = {
-            "recipe": asdict(recipe),
-            "loss": loss,
-            "seconds": round(time.monotonic() - started, 1),
-            "files": files,
-        }
+        files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
+        seconds = round(time.monotonic() - started, 1)
+        manifest = {"recipe": asdict(recipe), "loss": loss, "seconds": seconds, "files": files}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         temporary.chmod(0o755)
         temporary.replace(folder)
@@ -91,29 +87,25 @@ def _make(recipe: Recipe, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fingerprint(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _is_complete(folder: Path) -> bool:
     try:
         files = json.loads((folder / _MANIFEST).read_text())["files"]
-        return all(_fingerprint(folder / name) == digest for name, digest in files.items())
+        return all(sha256_of(folder / name) == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _pretrain(recipe: Recipe, folder: Path) -> float:
-    """Train the tokenizer and the model of ``recipe`` and save both to ``folder``; returns the last loss."""
+def _pretrain(recipe: Recipe, folder: Path) -> float | None:
+    """Train the tokenizer and the model of ``recipe`` and save both to ``folder``; returns the last loss, if any."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), Progress(transient=True) as progress:
         torch.set_num_threads(1)  # so that the weights do not depend on how many cores a machine has
         torch.manual_seed(recipe.seed)
         try:
-            model, tokenizer, batches = _ARCHITECTURES[recipe.architecture](recipe)
+            model, tokenizer, batches = architectures.STARTS[recipe.name](recipe)
             millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
             _LOG.warning(
-                "Pretraining %s (%.1f M parameters): once, about %d s; kept in %s",
+                "Making %s (%.1f M parameters): once, about %d s; kept in %s",
                 recipe.name, millions, recipe.seconds, folder.parent,
             )  # fmt: skip
             task = progress.add_task(f"pretraining {recipe.name}", total=recipe.steps)

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ class Recipe:
     """How a miniature model is pretrained. Its content names the checkpoint's folder."""
 
     name: str
-    architecture: str  # "gpt2" …: which module builds it
     version: int  # raise it when the model's code or its pretraining text changes what comes out
     layers: int = 4
     width: int = 128
@@ -56,51 +55,28 @@ def train_bpe(texts: Iterator[str], size: int, special: list[str]) -> dict[str, 
     return {"vocab": model["vocab"], "merges": [tuple(merge) for merge in model["merges"]]}
 
 
-def causal_batches(
-    texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
+def batches(
+    pairs: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
 ) -> Iterator[Batch]:
-    """Next-token prediction: documents, each ended by the end-of-text token, packed without padding.
+    """Pairs of what a model reads and what it is to write; the same text twice is next-token prediction.
 
-    ``input_ids`` and ``labels`` are (batch_size, length).
+    ``input_ids`` and ``attention_mask`` are (batch_size, source tokens), ``labels`` (batch_size, target tokens), each
+    of at most ``length`` tokens and padded to the longest of its batch; batches are cut from many pairs, by length.
     """
-    buffer: list[int] = []
-    need = batch_size * length
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     while True:
-        while len(buffer) < need:
-            encoded = tokenizer([next(texts) for _ in range(64)])["input_ids"]
-            buffer += itertools.chain.from_iterable([*ids, tokenizer.eos_token_id] for ids in encoded)
-        ids = torch.tensor(buffer[:need]).view(batch_size, length)
-        del buffer[:need]
-        yield {"input_ids": ids, "labels": ids}
+        texts = zip(*itertools.islice(pairs, 32 * batch_size), strict=True)
+        encoded = [tokenizer(list(side), truncation=True, max_length=length)["input_ids"] for side in texts]
+        rows = sorted(zip(*encoded, strict=True), key=lambda pair: len(pair[1]))
+        for start in (batch_size * torch.randperm(32)).tolist():
+            sources, targets = zip(*rows[start : start + batch_size], strict=True)
+            attention = _padded([[1] * len(source) for source in sources], 0)
+            yield {"input_ids": _padded(sources, pad), "attention_mask": attention, "labels": _padded(targets, -100)}
 
 
-def masked_batches(
-    texts: Iterator[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
-) -> Iterator[Batch]:
-    """Masked language modelling: texts and pairs of texts in the tokenizer's own form, padded to the batch's longest.
-
-    ``input_ids``, ``attention_mask`` and ``labels`` are (batch_size, tokens ≤ length). Of 15 % of the tokens that
-    are no special ones, 80 % become the mask, 10 % a random token and 10 % stay; ``labels`` is -100 at all others.
-    Draws from torch's global generator.
-    """
-    special = torch.zeros(len(tokenizer), dtype=torch.bool)
-    special[tokenizer.all_special_ids] = True
-    ordinary = (~special).nonzero().squeeze(1)
-    while True:
-        encoded = [tokenizer(*next(texts), truncation=True, max_length=length) for _ in range(16 * batch_size)]
-        # Texts of similar length share a batch, which halves the padding.
-        encoded.sort(key=lambda example: len(example["input_ids"]))
-        for index in torch.randperm(16).tolist():
-            examples = encoded[index * batch_size : (index + 1) * batch_size]
-            padded = tokenizer.pad({"input_ids": [example["input_ids"] for example in examples]}, return_tensors="pt")
-            ids = padded["input_ids"]
-            chosen = (torch.rand(ids.shape) < 0.15) & ~special[ids]
-            labels = ids.where(chosen, torch.tensor(-100))
-            fate = torch.rand(ids.shape)
-            ids = ids.masked_fill(chosen & (fate < 0.8), tokenizer.mask_token_id)
-            random_tokens = ordinary[torch.randint(len(ordinary), ids.shape)]
-            ids = random_tokens.where(chosen & (fate >= 0.9), ids)
-            yield {"input_ids": ids, "attention_mask": padded["attention_mask"], "labels": labels}
+def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
 
 
 def train(
@@ -109,10 +85,11 @@ def train(
     steps: int,
     learning_rate: float,
     progress: Callable[[], None],
-) -> float:
+) -> float | None:
     """Train in place: AdamW (0.9, 0.98), a tenth of ``steps`` warm-up, linear decay, gradients clipped at 1.
 
-    ``progress`` is called after every step. Returns the mean loss of the last tenth of the steps (nats a token).
+    ``progress`` is called after every step. Returns the mean loss of the last tenth of the steps (nats a token), None
+    without steps.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -134,4 +111,4 @@ def train(
         progress()
     model.eval()
     last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last)
+    return sum(last) / len(last) if last else None
