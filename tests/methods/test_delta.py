@@ -31,13 +31,14 @@ def delta_lora(**arguments: Any) -> DeltaLoraMethod:
 VARIANTS = [{}, {"literal": True}, {"literal": True, "dropout": 0.1}]
 
 
+@pytest.mark.parametrize("literal", [False, True])
 @pytest.mark.parametrize(
     ("family", "rank", "extra"),
     [("gpt2", 4, 50_331_648), ("roberta", 8, 14_155_776), ("bart", 4, 75_497_472)],
 )
-def test_counts_on_the_real_configurations(family: str, rank: int, extra: int) -> None:
+def test_counts_on_the_real_configurations(family: str, rank: int, extra: int, literal: bool) -> None:
     """The paper's M is 2²⁰: 48 M, 13.5 M and 72 M."""
-    method = delta_lora(rank=rank)
+    method = delta_lora(rank=rank, literal=literal)
     method.prepare(real_model(family), SPECS[family], SCHEDULE)
     trainable = {"gpt2": 393_216, "roberta": 294_912, "bart": 589_824}[family]
     assert method.counts() == Counts(trainable, extra, head=592_130 if family == "roberta" else 0)
