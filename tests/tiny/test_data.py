@@ -1,15 +1,19 @@
 """The generated data sets: the layouts of the releases, the same bytes every time, nothing of the test in training."""
 
 import csv
+import random
 import re
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 from delta_lora.errors import UserError
 from delta_lora.tiny.data import TASKS, write
+from delta_lora.tiny.world import Values, world
 
 SLOTS = {"name", "eatType", "food", "priceRange", "customer rating", "area", "familyFriendly", "near"}
 SEEN = set(
@@ -59,6 +63,22 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(task: str, tmp_p
 def test_writing_leaves_no_temporary_file(task: str, tmp_path: Path) -> None:
     write(task, tmp_path)
     assert not [name for name in _contents(tmp_path) if "/." in f"/{name}"]
+
+
+def test_an_installed_package_has_the_world() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "*.yaml" in settings["tool"]["setuptools"]["package-data"]["delta_lora.tiny"]
+    assert set(world()) >= {"words", "slots", "pair_kinds", "seen_kinds", "unseen_kinds", "restaurant", "events"}
+
+
+def test_no_two_slots_have_the_same_word_and_a_value_stays() -> None:
+    for seed in range(50):
+        values = Values(random.Random(seed))
+        assert values["city"] != values["town"] and values["person"] != values["other"]
+        assert (
+            values["a_creature"].endswith(f" {values['creature']}") and values["Creature"] == values["creature"].title()
+        )
+        assert values["club"].startswith(values["city"]) and int(values["fewer"]) < int(values["number"])
 
 
 def test_unknown_task_names_those_there_are(tmp_path: Path) -> None:

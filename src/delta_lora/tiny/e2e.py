@@ -48,11 +48,8 @@ def files(rng: random.Random) -> dict[str, bytes]:
         train += told([fresh(seen)], 1, 4)
     dev = [fresh(seen) for _ in range(DEV_MRS)]
     test = [fresh(unseen if index % 3 == 0 else seen) for index in range(TEST_MRS)]
-    return {
-        "trainset.csv": _csv(train[:TRAIN_PAIRS]),
-        "devset.csv": _csv(told(dev, 2, 4)),
-        "testset_w_refs.csv": _csv(told(test, 3, 8)),
-    }
+    rows = {"trainset": train[:TRAIN_PAIRS], "devset": told(dev, 2, 4), "testset_w_refs": told(test, 3, 8)}
+    return {f"{name}.csv": _csv(split) for name, split in rows.items()}
 
 
 def references(record: Record, count: int, rng: random.Random) -> list[str]:
@@ -79,19 +76,14 @@ def _record(rng: random.Random, name: str, nearby: list[str]) -> Record:
     slots: list[str] = []
     while len(slots) < 2:
         slots = [slot for slot, share in _PRESENT.items() if rng.random() < share]
-    values = {
-        "eatType": ["pub", "restaurant", "coffee shop"],
-        "food": words("cuisine"),
-        "near": [other for other in nearby if other != name],
-        **_wordings(),
-    }
+    values = {"eatType": ["pub", "restaurant", "coffee shop"], "food": words("cuisine"), **_wordings()}
+    values["near"] = [other for other in nearby if other != name]
     return {"name": name, **{slot: rng.choice(list(values[slot])) for slot in slots}}
 
 
-def _wordings() -> dict[str, dict[str, Any]]:
+def _wordings() -> dict[str, Any]:
     """Slot → value → how a text tells it."""
-    told: dict[str, dict[str, Any]] = world()["restaurant"]
-    return told
+    return {**world()["restaurant"]}
 
 
 def _text(record: Record, rng: random.Random) -> str:

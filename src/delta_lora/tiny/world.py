@@ -82,11 +82,9 @@ def article(noun_phrase: str) -> str:
     return ("an " if noun_phrase[:1].lower() in "aeiou" else "a ") + noun_phrase
 
 
-def join(parts: list[str], last: str = "and") -> str:
+def join(parts: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return ", ".join(parts[:-1]) + f" {last} " + parts[-1]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def different(count: int, make: Callable[[], _T], taken: set[Any], key: Callable[[_T], Any]) -> list[_T]:
