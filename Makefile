@@ -10,7 +10,8 @@ SEEDS ?= 1
 JOBS ?= $(if $(filter paper,$(SCALE)),1,2)
 DEVICE ?= cpu
 MODEL ?= all
-TABLE ?= 1 2 3 4 5 6 7 8
+# Tables and figures by their file in configs/table: "table1 figure3 mine"; a number alone is one of the paper's tables.
+TABLE ?= all
 RUN := .venv/bin/python
 # joblib, ray: JOBS cells at a time, on this machine or a cluster; slurm: the queue decides, JOBS=… limits it; basic: one
 # after the other. Settings: configs/hydra/launcher, docs/clusters.md.
@@ -20,9 +21,10 @@ AT_A_TIME.ray = hydra.launcher.n_jobs=$(JOBS)
 AT_A_TIME.slurm = $(if $(filter command environment,$(origin JOBS)),hydra.launcher.array_parallelism=$(JOBS))
 LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 
-GRIDS := table1 table2 table3 table4 table5 table6 table7 table8 figure3
+GRIDS := $(patsubst configs/table/%.yaml,%,$(sort $(wildcard configs/table/*.yaml)))
+NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter table$t,$(GRIDS)),table$t,$t)))
 
-.PHONY: help setup plan prefetch figure3 tables claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
+.PHONY: help setup plan prefetch table $(GRIDS) tables claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,17 +40,20 @@ setup: .venv/.complete ## a .venv with the pinned packages
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-table%: .venv/.complete ## table1: train its missing cells, then render it (SCALE=, SEEDS=)
-	$(RUN) scripts/train.py -m table=table$* scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
-	$(RUN) scripts/render.py table=table$* scale=$(SCALE) seed=$(SEEDS)
+table: .venv/.complete ## one or more tables: train missing cells, then render (TABLE="mine table1"; or: make table1)
+	@[ "$(TABLE)" != all ] || { echo 'error: give TABLE=, one or more of $(GRIDS); make tables makes all' >&2; exit 2; }
+	@for grid in $(NAMED); do \
+	  $(RUN) scripts/train.py -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH) && \
+	  $(RUN) scripts/render.py $$grid scale=$(SCALE) seed=$(SEEDS) || exit $$?; \
+	done
 
-figure3: .venv/.complete ## Figure 3: train its missing cells, then render it
-	$(RUN) scripts/train.py -m table=figure3 scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
-	$(RUN) scripts/render.py figure3 scale=$(SCALE) seed=$(SEEDS)
+$(GRIDS): .venv/.complete
+	$(RUN) scripts/train.py -m table=$@ scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
+	$(RUN) scripts/render.py $@ scale=$(SCALE) seed=$(SEEDS)
 
 # A failed cell stops neither its table nor the others; what is missing is said at the end, and by the exit code.
 # An interruption stops everything, and a machine without the GPU that the scale needs is told so once.
-tables: .venv/.complete ## Tables 1 to 8, Figure 3, claims: train all missing cells, then render everything
+tables: .venv/.complete ## all of configs/table, claims: train all missing cells, then render everything
 	@$(RUN) scripts/render.py check scale=$(SCALE)
 	@code=0; for grid in $(GRIDS); do \
 	  echo "$$grid:"; \
@@ -69,10 +74,10 @@ notebooks: .venv/.complete ## run the notebooks in place: what they show is comm
 	$(RUN) scripts/render.py notebooks scale=$(SCALE) seed=$(SEEDS)
 
 prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
-	$(RUN) scripts/prefetch.py $(addprefix table,$(TABLE)) scale=$(SCALE)
+	$(RUN) scripts/prefetch.py $(NAMED) scale=$(SCALE)
 
-plan: .venv/.complete ## before spending: cells, hours as measured here, downloads, disk (TABLE="1 figure3", MEASURE=1)
-	@$(RUN) scripts/plan.py $(foreach t,$(TABLE),$(if $(filter figure3 all,$t),$t,table$t)) scale=$(SCALE) seed=$(SEEDS) \
+plan: .venv/.complete ## before spending: cells, hours as measured here, downloads, disk (TABLE="1 figure3 mine", MEASURE=1)
+	@$(RUN) scripts/plan.py $(NAMED) scale=$(SCALE) seed=$(SEEDS) \
 	  jobs=$(JOBS) measure=$(if $(filter 1 true,$(MEASURE)),true,false)
 
 test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)

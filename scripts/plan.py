@@ -3,9 +3,10 @@
     python scripts/plan.py table1 table4 scale=paper seed=1,2,3
     python scripts/plan.py table1 jobs=4 measure=true      # time a few steps of what nothing here has timed yet
 
-Bare words are tables: table1 … table8, figure3, or all (the default). jobs=N: cells at a time. The rest are the
-overrides that `scripts/train.py -m` will be given. Hours are those of training and decoding, from this machine's own
-runs or from what measure=true has timed; where neither is, there is a dash. A plan needs no GPU and no network.
+Bare words are tables and figures, by their file in configs/table: table1, figure3, …; or all (the default). jobs=N:
+cells at a time. The rest are the overrides that `scripts/train.py -m` will be given. Hours are those of training and
+decoding, from this machine's own runs or from what measure=true has timed; where neither is, there is a dash. A plan
+needs no GPU and no network.
 """
 
 import argparse
@@ -21,8 +22,6 @@ from delta_lora.suite.cli import guard, per_table
 
 if TYPE_CHECKING:
     from delta_lora.suite.plan.plan import Plan, PlannedCell
-
-TABLES = [*(f"table{number}" for number in range(1, 9)), "figure3"]
 
 
 def taken(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
@@ -105,9 +104,9 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"measure must be true or false, got {measure}")
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"jobs must be a whole number ≥ 1, got {jobs}")
-    overrides = [word for word in arguments if "=" in word]
-    names = [word for word in arguments if "=" not in word] or ["all"]
-    wanted = dict.fromkeys(name for word in names for name in (TABLES if word == "all" else [word]))
+    wanted = (
+        arguments if any("=" not in word or word.startswith("table=") for word in arguments) else ["all", *arguments]
+    )
 
     from delta_lora.suite.machine.quiet import quiet_libraries
     from delta_lora.suite.plan.plan import (  # imported late: --help answers at once
@@ -119,7 +118,7 @@ def main(arguments: list[str]) -> None:
     quiet_libraries()
     console = Console(width=None if sys.stdout.isatty() else 140)
     with console.status("composing the cells, reading the runs"):
-        tables = compose_tables(per_table([*wanted, *overrides]))
+        tables = compose_tables(per_table(wanted))
     if measure == "true":
         for line in time_missing(tables):
             console.print(line, highlight=False)

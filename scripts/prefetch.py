@@ -4,8 +4,8 @@
     python scripts/prefetch.py table4
     python scripts/prefetch.py table1 table2 scale=laptop
 
-Bare words are tables; the rest are the overrides that `scripts/train.py -m` will be given. What is here already is
-not downloaded again.
+Bare words are tables and figures, by their file in configs/table, or all; the rest are the overrides that
+`scripts/train.py -m` will be given. What is here already is not downloaded again.
 """
 
 import sys

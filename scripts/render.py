@@ -5,9 +5,9 @@
     python scripts/render.py tables scale=tiny        # all of it
     python scripts/render.py report scale=tiny        # run the notebooks, write one page
 
-Bare words are what to render: table1 … table8, figure3, claims, examples (outputs side by side), tables (all of
-these), report, notebooks (run them in place), check (whether this machine can train the scale). The rest are the
-overrides that `scripts/train.py -m` was given.
+Bare words are what to render: a table or figure by its file in configs/table (table1, figure3, one of your own),
+claims, examples (outputs side by side), tables (all of these), report, notebooks (run them in place), check (whether
+this machine can train the scale). The rest are the overrides that `scripts/train.py -m` was given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
@@ -28,23 +28,24 @@ Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was le
 
 def table(overrides: Sequence[str]) -> Rendered:
     """One table, with its shape and its claims."""
-    from delta_lora.suite.pages.table import render_table, terminal  # imported late: --help answers at once
+    from delta_lora.suite.pages.render import render_table  # imported late: --help answers at once
+    from delta_lora.suite.pages.terminal import terminal
 
-    found, claims, paths = render_table(overrides)
-    return [terminal(found, claims)], found.problems, paths
+    found, view, paths = render_table(overrides)
+    return [terminal(view)], found.problems, paths
 
 
-def figure3(overrides: Sequence[str]) -> Rendered:
-    """Figure 3."""
-    from delta_lora.suite.pages.figure3 import render_figure3, title
+def figure(overrides: Sequence[str]) -> Rendered:
+    """Figure 3, or another of its kind."""
+    from delta_lora.suite.pages.figure_page import render_figure3, title
 
-    figure, claims, paths = render_figure3(overrides)
-    return [title(figure), *(f"{c.claim.says}: {c.verdict}." for c in claims)], figure.problems, paths
+    found, claims, paths = render_figure3(overrides)
+    return [title(found), *(f"{c.claim.says}: {c.verdict}." for c in claims)], found.problems, paths
 
 
 def claims(overrides: Sequence[str]) -> Rendered:
     """All claims."""
-    from delta_lora.suite.pages.claims import render_claims, tally
+    from delta_lora.suite.pages.claims_page import render_claims, tally
 
     sentences, problems, paths = render_claims(overrides)
     lines = [f"{s.verdict:>14}: {s.says} ({s.place})" for s in sentences]
@@ -82,23 +83,24 @@ def check(overrides: Sequence[str]) -> Rendered:
     return [], [], []
 
 
+EVERYTHING = ("all", "claims", "examples")  # all: what is in configs/table
 OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
-    "figure3": figure3,
     "claims": claims,
     "examples": examples,
     "report": report,
     "notebooks": notebooks,
     "check": check,
 }
-ALL = [*(f"table{number}" for number in range(1, 9)), "figure3", "claims", "examples"]
 
 
 def render(overrides: Sequence[str], console: Console) -> None:
     """Render one thing: the first of the overrides names it."""
+    from delta_lora.suite.tables.spec import names_with
+
     name = overrides[0].removeprefix("table=") if overrides else "table"
-    keeps_table = name not in OTHERS or name == "figure3"  # the others are of no single table
+    kind = OTHERS.get(name, figure if name in names_with("figure") else table)
     with console.status(f"{name}: reading runs, resampling test items"):
-        parts, problems, paths = OTHERS.get(name, table)(overrides if keeps_table else overrides[1:])
+        parts, problems, paths = kind(overrides[1:] if name in OTHERS else overrides)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     for part in parts:
@@ -110,7 +112,7 @@ def render(overrides: Sequence[str], console: Console) -> None:
 def main(arguments: list[str]) -> None:
     """Render everything asked for; what cannot be rendered does not stop the others."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    wanted = per_table([word for given in arguments for word in (ALL if given == "tables" else [given])])
+    wanted = per_table([word for given in arguments for word in (EVERYTHING if given == "tables" else [given])])
     mistakes: list[BaseException] = []
     for overrides in wanted:
         try:

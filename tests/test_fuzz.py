@@ -4,6 +4,7 @@
 (40 % of the cases), run records (25 %), data files (20 %) and files to be scored (15 %).
 """
 
+import csv
 import importlib.util
 import json
 import math
@@ -12,6 +13,7 @@ import random
 import shutil
 from contextlib import suppress
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,14 +46,15 @@ from delta_lora.suite.config.compose import CONFIGS, MISTAKES, composing
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.config.settings import task_class, walk
 from delta_lora.suite.pages.examples import task_examples
-from delta_lora.suite.pages.figure3 import rank_texts
-from delta_lora.suite.pages.table import csv, markdown
+from delta_lora.suite.pages.figure_page import rank_texts
+from delta_lora.suite.pages.markdown import markdown
+from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.records.records import read_runs, write_record
 from delta_lora.suite.tables.build import build_table, is_score
 from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import PairedBootstrap, resampler_of
+from delta_lora.suite.tables.csv_file import to_csv
 from delta_lora.suite.tables.figure3 import build_figure3
-from delta_lora.suite.tables.frames import read_csv
 
 pytestmark = pytest.mark.timeout(600, method="thread")  # SIGALRM is for the single case
 
@@ -190,8 +193,8 @@ def check_table(grid: Grid, results: Path, victim: str, stated: Any, claims: boo
     runs = read_runs(results)
     table = build_table(grid, runs)
     (row,) = [row for row in table.rows if row.name == victim]
-    (line,) = [line for line in read_csv(csv(table)).to_dict("records") if victim in line.values()]
-    page = markdown(table, [])
+    (line,) = [line for line in csv.DictReader(StringIO(to_csv(table))) if victim in line.values()]
+    page = markdown(table_view(table))
     for column in TRUE:
         score, printed = row.scores[column], line[column]
         if score is None:

@@ -122,7 +122,8 @@ def explained(error: BaseException) -> tuple[str, int]:
 
 
 def per_table(arguments: list[str]) -> list[list[str]]:
-    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two."""
-    names = [word for word in arguments if "=" not in word]
+    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two; ``all``: every one there is."""
+    words = [word for word in arguments if "=" not in word]
+    names = dict.fromkeys(name for word in words for name in (choices("table") if word == "all" else [word]))
     overrides = [word for word in arguments if "=" in word]
     return [[f"table={name}", *overrides] for name in names] or [overrides]

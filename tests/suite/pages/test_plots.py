@@ -1,25 +1,28 @@
 """Figure 3 and the curves: from the records alone, as they say; the same records give the same files."""
 
 import json
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import ROOT
 from helpers.table_records import COUNTS, grid_of, write_run
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
-from delta_lora.suite.config.grid import GridCell
-from delta_lora.suite.pages.figure3 import render_figure3
-from delta_lora.suite.pages.notebook import spec
-from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
-from delta_lora.suite.pages.table import find_table, write_table
+from delta_lora.suite.config.grid import GridCell, compose_grid
+from delta_lora.suite.pages.figure_page import render_figure3
+from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image, look
+from delta_lora.suite.pages.render import find_table, write_table
+from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.records.records import run_folder
-from delta_lora.suite.tables.figure3 import Figure3, check_similarity
-from delta_lora.suite.tables.frames import read_csv
+from delta_lora.suite.tables.csv_file import read_table
+from delta_lora.suite.tables.figure3 import Figure3, check_similarity, read_csv
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint"]
@@ -75,10 +78,10 @@ def test_the_csv_has_a_row_for_each_matrix_of_each_run(runs: list[str], tmp_path
     render_figure3(runs)
     frame = read_csv((tmp_path / "tiny" / "figure3.csv").read_text(encoding="utf-8"))
     assert len(frame) == 3 * 2 * 2 * BLOCKS
-    row = frame[(frame.method == "delta-lora") & (frame.seed == "2") & (frame.block == "5") & (frame.projection == "q")]
+    row = frame[(frame.method == "delta-lora") & (frame.seed == 2) & (frame.block == 5) & (frame.projection == "q")]
     assert float(row.cosine.item()) == pytest.approx(0.6 - 0.05 + 0.002)
-    assert (row["rank"].item(), row.rank_limit.item()) == ("8", "8")
-    assert len(row.singular_values.item().split()) == 8
+    assert (row["rank"].item(), row.rank_limit.item()) == (8, "8")
+    assert len(row.singular_values.item()) == 8
     assert set(frame[frame.method == "lora"].rank_limit) == {"4"}
 
 
@@ -156,7 +159,8 @@ def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str
         texts = [{"id": i, "prediction": "a pub", "references": ["a pub"]} for i in range(2)]
         write_run(tmp_path, cell, dict.fromkeys(E2E, 40.0 + value / 2 + cell.config.seed), texts, counts=COUNTS)
     folder = tmp_path / "tiny"
-    paths = write_table(find_table(grid_of(tmp_path, *asked)), [], folder)
+    found = find_table(grid_of(tmp_path, *asked))
+    paths = write_table(found, table_view(found), folder)
     assert {path.suffix for path in paths} == {".md", ".csv", ".tex", ".png", ".svg"}
     page = (folder / f"{table}.md").read_text(encoding="utf-8")
     shape = page.split("## Shape")[1]
@@ -167,17 +171,64 @@ def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str
     assert "±" in page.split("## Shape")[0]
 
 
-@pytest.mark.parametrize("comparable", [True, False])
-def test_nothing_is_drawn_beyond_the_picture(comparable: bool) -> None:
-    """As the committed figures have it: legends, titles and labels of the axes too."""
-    files = {
-        name: read_csv((ROOT / f"results/tiny/{name}.csv").read_text()) for name in ("table7", "table8", "figure3")
-    }
-    curves = {number: draw_curves(files[f"table{number}"], spec(number), comparable) for number in (7, 8)}
-    drawings = [*curves.values(), draw_similarity(files["figure3"]), draw_spectra(files["figure3"])]
-    for figure, suffix in product(drawings, ("png", "svg")):
+def inside(figure: Figure) -> bool:
+    """Whether nothing is drawn beyond the picture, as PNG and as SVG."""
+    for suffix in ("png", "svg"):
         image(figure, suffix)
         drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, suffix
-    labels = {number: figure.axes[0].get_xlabel() for number, figure in curves.items()}
-    assert labels == {7: "λ", 8: "K: ours (the paper’s below)"}
+        if drawn.x0 < 0 or drawn.y0 < 0 or drawn.x1 > width or drawn.y1 > height:
+            return False
+    return True
+
+
+def committed(name: str, scale: str = "tiny") -> str:
+    return (ROOT / f"results/{scale}/{name}.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+def test_no_curve_is_drawn_beyond_the_picture(scale: str) -> None:
+    """As the committed figures have it: legends, titles and labels of the axes too."""
+    for name, label in (("table7", "λ"), ("table8", "K: ours (the paper’s below)")):
+        figure = draw_curves(read_table(committed(name), compose_grid([f"table={name}", f"scale={scale}"])))
+        assert inside(figure)
+        assert figure.axes[0].get_xlabel() == label
+
+
+def lines_of(axes: Axes) -> dict[str, tuple[Any, ...]]:
+    """Every named line's looks."""
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    return {str(line.get_label()): (line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+
+
+@pytest.mark.parametrize("methods", [3, 9])
+def test_every_method_has_a_line_of_its_own_in_both_figures(methods: int) -> None:
+    frame = read_csv(committed("figure3"))
+    one = frame[frame["method"] == "lora"]
+    names = [f"Method {number}" for number in range(methods)]
+    frame = pd.concat([one.assign(label=name, cosine=one["cosine"] - 0.01 * i) for i, name in enumerate(names)])
+    for draw in (draw_similarity, draw_spectra):
+        figure = draw(frame)
+        assert inside(figure)
+        for axes in figure.axes:
+            looks = lines_of(axes)
+            assert list(looks) == names
+            assert len(set(looks.values())) == methods
+        legend = figure.axes[1].get_legend() or figure.legends[0]
+        assert [text.get_text() for text in legend.get_texts()] == names
+
+
+def test_no_two_of_many_lines_look_alike() -> None:
+    assert len({tuple(look(place).values()) for place in range(200)}) == 200
+
+
+def test_every_column_of_a_sweep_is_drawn() -> None:
+    grid = compose_grid(["table=table7", "scale=tiny"])
+    table = read_table(committed("table7"), grid)
+    seven = [f"Metric {number}" for number in range(7)]
+    rows = [
+        replace(row, scores=dict.fromkeys(seven, row.scores["BLEU"]), printed=dict.fromkeys(seven, row.printed["BLEU"]))
+        for row in table.rows
+    ]
+    figure = draw_curves(replace(table, spec=replace(table.spec, metrics=seven), rows=rows))
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == seven
+    assert inside(figure)

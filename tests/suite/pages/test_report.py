@@ -11,7 +11,9 @@ from helpers.table_records import grid_of, write_run
 from delta_lora.errors import UserError
 from delta_lora.suite.pages import notebook, report
 from delta_lora.suite.pages.examples import render_examples
-from delta_lora.suite.pages.table import find_table, write_table
+from delta_lora.suite.pages.html import BETTER, WORSE, report_html
+from delta_lora.suite.pages.render import find_table, write_table
+from delta_lora.suite.pages.view import table_view
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 WEBNLG = [f"{metric}-{part}" for metric in ("BLEU", "METEOR", "TER") for part in "SUA"]
@@ -24,7 +26,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DELTA_LORA_SCALE", raising=False)
     monkeypatch.delenv("DELTA_LORA_SEEDS", raising=False)
     monkeypatch.setenv("DELTA_LORA_RESULTS", str(tmp_path))
-    for kept in (notebook.table_text, notebook.figure_text, notebook.examples):
+    for kept in (notebook.table, notebook.similarity, notebook.examples):
         kept.cache_clear()
 
 
@@ -45,37 +47,38 @@ def write_table_runs(results: Path, table: str, metrics: dict[str, float]) -> No
 
 def test_a_low_score_that_is_good_is_coloured_as_better(tmp_path: Path) -> None:
     write_table_runs(tmp_path, "table2", {**dict.fromkeys(WEBNLG, 60.0), "METEOR-S": 0.3, "TER-S": 0.1, "TER-U": 0.9})
-    shown = notebook.show_table(2)
+    shown = notebook.show_table("table2")
     row = next(line for line in shown.html.split("<tr>") if "Delta-LoRA" in line)
     cells = dict(
         zip(WEBNLG, re.findall(r'<td( style="background-color:([^;]*);[^"]*")?>([+-][^<]*)</td>', row), strict=True)
     )
-    assert (cells["TER-S"][1], cells["TER-S"][2]) == (notebook.BETTER, "-0.240 ▲")  # the paper's is 0.34
-    assert (cells["TER-U"][1], cells["TER-U"][2][-1]) == (notebook.WORSE, "▼")
-    assert (cells["METEOR-S"][1], cells["METEOR-S"][2]) == (notebook.WORSE, "-0.150 ▼")
+    assert (cells["TER-S"][1], cells["TER-S"][2]) == (BETTER, "-0.240 ▲")  # the paper's is 0.34
+    assert (cells["TER-U"][1], cells["TER-U"][2][-1]) == (WORSE, "▼")
+    assert (cells["METEOR-S"][1], cells["METEOR-S"][2]) == (WORSE, "-0.150 ▼")
     assert "TER-S ↓" in shown.html and "BLEU-S ↑" in shown.html
     assert "not run" in shown.html
 
 
 def test_the_rendered_file_stands_in_where_the_runs_are_missing(tmp_path: Path) -> None:
     write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
-    write_table(find_table(grid_of(tmp_path, "table=table1", "scale=tiny")), [], tmp_path / "tiny")
-    from_runs = notebook.show_table(1).html
+    found = find_table(grid_of(tmp_path, "table=table1", "scale=tiny"))
+    write_table(found, table_view(found), tmp_path / "tiny")
+    from_runs = notebook.show_table("table1").html
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    notebook.table_text.cache_clear()
-    assert notebook.show_table(1).html == from_runs
+    notebook.table.cache_clear()
+    assert notebook.show_table("table1").html == from_runs
     assert "61.25" in from_runs
 
 
-@pytest.mark.parametrize("number", [1, 4, 7])
-def test_with_neither_runs_nor_files_one_line_names_the_command(number: int) -> None:
-    assert f"make table{number} SCALE=tiny" in repr(notebook.show_table(number))
+@pytest.mark.parametrize("name", ["table1", "table4", "table7"])
+def test_with_neither_runs_nor_files_one_line_names_the_command(name: str) -> None:
+    assert f"make {name} SCALE=tiny" in repr(notebook.show_table(name))
 
 
 def test_every_other_part_names_its_command_too() -> None:
     shown = [
-        notebook.show_curves(7),
-        notebook.show_shape(8),
+        notebook.show_curves("table7"),
+        notebook.show_shape("table8"),
         notebook.show_similarity(),
         notebook.show_spectra(),
         notebook.show_ranks(),
@@ -101,7 +104,7 @@ def test_examples_are_the_same_items_of_every_method(tmp_path: Path) -> None:
 
 
 def test_examples_need_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no finished run of Tables 1 to 3 .*table=table1"):
+    with pytest.raises(UserError, match=r"no finished run of table1, table2, table3 .*table=table1"):
         render_examples(["scale=tiny", f"results_dir={tmp_path}"])
 
 
@@ -119,7 +122,7 @@ def made_notebook() -> nbformat.NotebookNode:
 
 
 def test_the_page_fetches_nothing_and_its_tables_scroll_in_their_own_box() -> None:
-    html = report.page("tiny", [("tables", report.as_html(made_notebook()))])
+    html = report_html("tiny", [("tables", report.as_html(made_notebook()))])
     assert not re.search(r'<script|<link|@import|(?:src|href)="(?!#|data:)|url\(', html)
     assert html.count('<div class="wide"><table') == html.count("<table") == 2
     assert 'src="data:image/png;base64,' in html

@@ -19,9 +19,10 @@ from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
 from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
-from delta_lora.suite.pages.table import render_table, terminal
+from delta_lora.suite.pages.render import render_table
+from delta_lora.suite.pages.terminal import terminal
 from delta_lora.suite.records.records import SCHEMA
-from delta_lora.suite.tables.build import Table
+from delta_lora.suite.tables.table import Table
 
 ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]
 SCALE = ["scale=tiny", "model.path=/a/checkpoint", "task.source=generated"]
@@ -126,9 +127,9 @@ def test_text_is_escaped_where_a_format_would_read_it_as_markup() -> None:
 
 
 def test_the_terminal_shows_ours_the_papers_and_the_verdicts(xsum_runs: list[str]) -> None:
-    table, claims, _ = render_table(xsum_runs)
+    _, view, _ = render_table(xsum_runs)
     console = Console(width=140, record=True, file=StringIO())
-    console.print(terminal(table, claims))
+    console.print(terminal(view))
     text = console.export_text()
     assert "60.00" in text
     assert "43.49" in text
@@ -183,7 +184,7 @@ def test_bare_words_are_tables() -> None:
         (["table9", *SCALE], "table1, table2"),
         (["figure3", *SCALE, "results_dir=/nowhere"], "no finished run of Figure 3"),
         (["claims", *SCALE, "results_dir=/nowhere"], "make tables SCALE=tiny"),
-        (["examples", *SCALE, "results_dir=/nowhere"], "no finished run of Tables 1 to 3"),
+        (["examples", *SCALE, "results_dir=/nowhere"], "no finished run of table1, table2, table3"),
         (SCALE, "give one of table1, table2"),
         (["table1", *SCALE, "method=nonesuch"], "nonesuch"),
         (["table1", *SCALE, "method=["], ""),

@@ -10,9 +10,11 @@ from helpers.table_records import COUNTS, grid_of, write_run, write_runs
 from delta_lora import paper
 from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import GridCell
-from delta_lora.suite.pages.layout import entries, headers, score_text, warning
+from delta_lora.suite.pages.provenance import warning
+from delta_lora.suite.pages.view import score_text, table_view
 from delta_lora.suite.records.records import read_runs
-from delta_lora.suite.tables.build import Number, Row, Table, build_table
+from delta_lora.suite.tables.build import build_table
+from delta_lora.suite.tables.table import Number, Row, Table
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 
@@ -38,8 +40,9 @@ def number(table: Table, name: str, column: str = "BLEU") -> Number:
 
 def shown(table: Table, name: str, head: str) -> tuple[str, str]:
     place = next(place for place, candidate in enumerate(table.rows) if candidate.name == name)
-    entry = entries(table)[place][headers(table).index(head)]
-    return entry.ours, entry.paper
+    view = table_view(table)
+    entry = view.lines[place][[column.head for column in view.columns].index(head)]
+    return entry.text, entry.paper
 
 
 @pytest.mark.parametrize("number_", range(1, 9))

@@ -8,11 +8,10 @@ from helpers.table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
-from delta_lora.suite.pages import claims as render_claims
-from delta_lora.suite.pages import table as render
+from delta_lora.suite.pages import claims_page, render
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables import compare
-from delta_lora.suite.tables.claims import overall
+from delta_lora.suite.tables.claims import check_claims, overall
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint", "model.kind=causal", "model.name=gpt2-tiny"]
@@ -57,7 +56,7 @@ def write_e2e(results: Path, table: str, level: dict[str, float], *extra: str) -
 
 
 def page(results: Path, *extra: str) -> str:
-    render_claims.render_claims(overrides(results, "", *extra)[1:])
+    claims_page.render_claims(overrides(results, "", *extra)[1:])
     return (results / "tiny" / "claims.md").read_text(encoding="utf-8")
 
 
@@ -101,7 +100,7 @@ def test_several_seeds_are_means_and_pairs(tmp_path: Path, table: str) -> None:
     score = next(row.scores["BLEU"] for row in found.rows if row.runs["BLEU"])
     assert score is not None and score.seeds == score.asked == 3
     assert score.sd == pytest.approx(0.001)
-    claims = render.check_claims(found, render.bootstrap_of(found.grid))
+    claims = check_claims(found, render.bootstrap_of(found.grid))
     gains = [comparison.gain for claim in claims for comparison in claim.comparisons]
     assert all(gain is not None and gain.seeds == 3 for gain in gains)
     text = (tmp_path / "tiny" / f"{table}.md").read_text(encoding="utf-8")
@@ -122,5 +121,5 @@ def test_a_record_without_a_metric_is_reported_and_not_run(tmp_path: Path) -> No
 
 def test_without_any_run_the_commands_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no finished run of any table .* make tables SCALE=tiny"):
-        render_claims.render_claims(overrides(tmp_path, "")[1:])
+        claims_page.render_claims(overrides(tmp_path, "")[1:])
     assert not (tmp_path / "tiny").exists()

@@ -23,9 +23,13 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table's composed configuration, the overrides that asked for it, its cells in the sweep's order."""
+    """A table's composed configuration, the overrides that asked for it, its cells in the sweep's order.
+
+    table: the name of its file in ``configs/table``; None where none was asked for.
+    """
 
     config: DictConfig
+    table: str | None
     overrides: tuple[str, ...]
     cells: tuple[GridCell, ...]
 
@@ -54,9 +58,10 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
         params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         cells = tuple(compose_cell(job) for job in jobs)
+    table = config.hydra.runtime.choices.table
     with open_dict(config):
         del config["hydra"]
-    return Grid(config, tuple(overrides), cells)
+    return Grid(config, table, tuple(overrides), cells)
 
 
 def compose_cell(overrides: Sequence[str]) -> GridCell:

@@ -1,24 +1,32 @@
-"""A few test items of each generation task with every method's text, so that a reader sees how methods fail."""
+"""A few test items of each generation task with every method's text, so that a reader sees how methods fail.
+
+The tables that they come from say so: ``examples: true`` in ``configs/table/*.yaml``.
+"""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
-from delta_lora.suite.config.grid import Grid, compose_grid
-from delta_lora.suite.pages.table import folder_of
+from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
+from delta_lora.suite.pages.render import folder_of
+from delta_lora.suite.pages.view import setting_head
 from delta_lora.suite.records.records import Run, read_runs
+from delta_lora.suite.tables.build import plain
+from delta_lora.suite.tables.spec import names_with, table_spec
 
-TABLES = ("table1", "table2", "table3")  # the generation tasks, each with all methods
 ITEMS = 4  # a task, evenly spaced over the test set: chosen by place, not by how the methods do
 LONGEST = 700  # characters of a shown input: XSum's are whole articles
 REFERENCES = 3  # of each item, the first
 
 
 def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[dict[str, Any]], list[str], list[Path]]:
-    """Write ``examples.json`` from the runs of Tables 1 to 3, of the first seed asked for; ``write=False``: only find.
+    """Write ``examples.json`` from the tables' runs, of the first seed asked for; ``write=False``: only find.
 
     Returns:
         The tasks' examples, the records that were left out and why, and the file below ``<results_dir>/<scale>``.
@@ -26,19 +34,39 @@ def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[
     Raises:
         UserError: not one finished run of these tables.
     """
-    grids = [compose_grid([f"table={name}", *overrides]) for name in TABLES]
+    grids = [compose_grid([f"table={name}", *overrides]) for name in names_with("table")]
+    grids = [grid for grid in grids if grid.table and table_spec(grid.config, grid.table).examples]
+    if not grids:
+        raise UserError("no table in configs/table has examples: true, so there are none to show")
     folder = folder_of(grids[0])
     runs = {run.key: run for run in read_runs(folder.parent)}
     problems: list[str] = []
-    found = [task for grid in grids if (task := task_examples(grid, runs, problems)) is not None]
+    parts = [part for grid in grids for part in by_task(grid)]
+    found = [task for part in parts if (task := task_examples(part, runs, problems)) is not None]
     if not found:
-        raise UserError(
-            f"no finished run of Tables 1 to 3 in {folder.parent / 'runs'}: {' or '.join(g.command for g in grids)}"
-        )
+        names, commands = ", ".join(str(grid.table) for grid in grids), " or ".join(grid.command for grid in grids)
+        raise UserError(f"no finished run of {names} in {folder.parent / 'runs'}: {commands}")
     path = folder / "examples.json"
     if write:
         write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     return found, problems, [path]
+
+
+def by_task(grid: Grid) -> list[Grid]:
+    """A grid for each of its tasks and models, whose runs answer the same items."""
+    parts: dict[tuple[str, str], list[GridCell]] = {}
+    for cell in grid.cells:
+        parts.setdefault((cell.config.task.name, cell.config.model.name), []).append(cell)
+    return [replace(grid, cells=tuple(cells)) for cells in parts.values()]
+
+
+def row_label(grid: Grid, cell: GridCell) -> str:
+    """The method, and what else tells the table's rows apart."""
+    rows = {head: path for head, path in grid.config.table.rows.items() if head != "method"}
+    settings = [
+        f"{setting_head(str(head))} = {plain(OmegaConf.select(cell.config, path))}" for head, path in rows.items()
+    ]
+    return ", ".join([cell.config.method.label, *settings])
 
 
 def task_examples(grid: Grid, runs: dict[str, Run], problems: list[str]) -> dict[str, Any] | None:
@@ -50,7 +78,7 @@ def task_examples(grid: Grid, runs: dict[str, Run], problems: list[str]) -> dict
         if run is None or cell.config.seed != seed:
             continue
         try:
-            outputs[cell.config.method.label] = {line["id"]: readable(line) for line in run.predictions()}
+            outputs[row_label(grid, cell)] = {line["id"]: readable(line) for line in run.predictions()}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problems.append(f"{run.path / 'predictions.jsonl'} is left out: it cannot be read ({error})")
     if not outputs:

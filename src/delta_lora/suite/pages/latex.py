@@ -1,36 +1,32 @@
 """A table as LaTeX."""
 
-from delta_lora.suite.pages import layout
-from delta_lora.suite.pages.layout import Entry
-from delta_lora.suite.tables.build import Table
+from delta_lora.suite.pages.view import NOT_RUN, Entry, TableView
 
 
-def latex(table: Table) -> str:
+def latex(view: TableView) -> str:
     """A ``table*`` of booktabs rules: each row ours, and below it, small, the paper's."""
-    heads = layout.headers(table)
-    numeric = len(heads) - len(table.spec.columns)
     body = []
-    for line in layout.entries(table):
+    for line in view.lines:
         body.append(" & ".join(latex_ours(entry) for entry in line) + r" \\")
         if any(entry.paper for entry in line):
             paper = [latex_paper(entry) for entry in line]
             body.append(" & ".join(paper) + r" \\[2pt]")
-    caption = [f"{layout.title(table)}.", layout.warning(table.grid), *layout.notes(table)]
-    caption += [f"{fact}." for fact in layout.facts(table.grid, table.runs)]
+    caption = [f"{view.title}.", view.warning, *view.notes, *(f"{fact}." for fact in view.facts)]
+    label = view.name.removeprefix("table") if view.of_paper else view.name
     return "\n".join(
         [
             "% Needs \\usepackage[utf8]{inputenc} and \\usepackage{booktabs}.",
             r"\begin{table*}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            f"\\begin{{tabular}}{{{'l' * numeric}{'r' * (len(heads) - numeric)}}}",
+            f"\\begin{{tabular}}{{{''.join('r' if column.score else 'l' for column in view.columns)}}}",
             r"\toprule",
-            " & ".join(escape_latex(head) for head in heads) + r" \\",
+            " & ".join(escape_latex(column.head) for column in view.columns) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
             r"\end{tabular}",
             f"\\caption{{{escape_latex(' '.join(part for part in caption if part))}}}",
-            f"\\label{{tab:delta-lora-{table.spec.number}}}",
+            f"\\label{{tab:delta-lora-{label}}}",
             r"\end{table*}",
             "",
         ]
@@ -39,8 +35,8 @@ def latex(table: Table) -> str:
 
 def latex_ours(entry: Entry) -> str:
     """The upper line of a cell."""
-    text = escape_latex(entry.ours)
-    return f"\\textbf{{{text}}}" if entry.best else f"\\emph{{{text}}}" if text == layout.NOT_RUN else text
+    text = escape_latex(entry.text)
+    return f"\\textbf{{{text}}}" if entry.best else f"\\emph{{{text}}}" if text == NOT_RUN else text
 
 
 def latex_paper(entry: Entry) -> str:

@@ -1,18 +1,69 @@
-"""Markdown: rows, tables, and text that must not be read as markup."""
+"""A table as a Markdown page; rows, tables, and text that must not be read as markup."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+
+from delta_lora.suite.pages.view import NOT_RUN, ClaimView, Entry, TableView, Texts
+
+LONG = 8  # lines of comparisons that a page shows without being asked
+CLAIM_NOTE = (
+    "A gain is positive where the claim holds, also for scores of which a low one is good. Interval: a paired "
+    "bootstrap over the test items (1,000 resamples), and over the seeds where there are several. Reproduced: it "
+    "lies above 0; not reproduced: it lies below; within noise: it holds 0."
+)
+SHAPE_NOTE = (
+    "Best of ours: among the rows that have been run. Spearman's ρ: the rank correlation of our column with the "
+    "paper's (1: the same order, -1: the reverse) over the rows that both have; with few rows it says little."
+)
+
+
+def markdown(view: TableView) -> str:
+    """The whole page: the warning, the table, how to read it, where it comes from, the shape, the claims."""
+    lines = [f"# {escape_markdown(view.title)}", ""]
+    if view.warning:
+        lines += [f"> **{escape_markdown(view.warning)}**", ""]
+    heads = [escape_markdown(column.head) for column in view.columns]
+    lines += [markdown_row(heads), markdown_row(["--:" if column.score else ":--" for column in view.columns])]
+    lines += [markdown_row([markdown_entry(entry) for entry in line]) for line in view.lines]
+    lines += ["", *(f"- {note}" for note in view.notes)]
+    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in view.facts)]
+    if view.curves:
+        lines += ["", f"![Curves of {view.heading}]({view.name}.png)"]
+    if view.shape is not None:
+        lines += ["", "## Shape", "", SHAPE_NOTE, "", *markdown_table(view.shape)]
+    if view.claims:
+        lines += ["", "## Claims", "", CLAIM_NOTE]
+    for claim in view.claims:
+        lines += ["", *markdown_claim(claim)]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_claim(claim: ClaimView) -> list[str]:
+    """A sentence, how it fared, and its comparisons, folded away where they are many."""
+    heading = f"**{claim.says}.** {claim.summary}."
+    lines = markdown_table(claim.comparisons)
+    if len(lines) <= LONG:
+        return [heading, "", *lines]
+    return [heading, "", "<details><summary>Comparisons</summary>", "", *lines, "", "</details>"]
+
+
+def markdown_entry(entry: Entry) -> str:
+    """Ours, and below it, small, the paper's."""
+    ours, paper = escape_markdown(entry.text).replace(" ± ", "\u00a0±\u00a0"), escape_markdown(entry.paper)
+    ours = f"**{ours}**" if entry.best else f"*{ours}*" if ours == NOT_RUN else ours
+    paper = f"**{paper}**" if entry.paper_best else paper
+    return f"{ours}<br><sub>{paper}</sub>" if paper else ours
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """One line of a markdown table."""
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]], numeric: Container[int] = ()) -> list[str]:
-    """The lines of a table of plain text; the columns in ``numeric`` are set to the right."""
-    rule = ["--:" if place in numeric else ":--" for place in range(len(heads))]
-    body = [markdown_row([escape_markdown(text) for text in line]) for line in lines]
-    return [markdown_row(heads), markdown_row(rule), *body]
+def markdown_table(texts: Texts) -> list[str]:
+    """The lines of a table of plain text."""
+    rule = ["--:" if place in texts.numeric else ":--" for place in range(len(texts.heads))]
+    body = [markdown_row([escape_markdown(text) for text in line]) for line in texts.lines]
+    return [markdown_row(texts.heads), markdown_row(rule), *body]
 
 
 def escape_markdown(text: str) -> str:

@@ -8,30 +8,32 @@ place is one line that names the command that makes it. ``DELTA_LORA_SCALE``, ``
 import json
 import os
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.suite.config.compose import CONFIGS
 from delta_lora.suite.config.grid import compose_grid
-from delta_lora.suite.pages import layout
+from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.examples import render_examples
-from delta_lora.suite.pages.figure3 import RANK_HEADS, rank_texts
+from delta_lora.suite.pages.figure_page import rank_texts
+from delta_lora.suite.pages.html import examples_html, message_html, table_html, texts_html
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
-from delta_lora.suite.pages.table import csv, find_table
-from delta_lora.suite.tables.figure3 import find_figure3
-from delta_lora.suite.tables.frames import numbers, read_csv
-from delta_lora.suite.tables.spec import TableSpec, table_spec
+from delta_lora.suite.pages.render import find_table
+from delta_lora.suite.pages.view import Texts, table_view
+from delta_lora.suite.tables import figure3
+from delta_lora.suite.tables.csv_file import read_table
+from delta_lora.suite.tables.spec import own_tables
+from delta_lora.suite.tables.table import Table
 
 ROOT = CONFIGS.parent
-BETTER, WORSE = "#cfe3f2", "#fbdcc0"  # tints of Okabe and Ito's blue and vermilion
+T = TypeVar("T")
 
 
 class Shown:
@@ -79,42 +81,38 @@ def overrides(table: str) -> list[str]:
 
 def message(text: str) -> Shown:
     """A line instead of a table or a figure."""
-    return Shown(f"<p><em>{escape(text)}</em></p>", text)
+    return Shown(message_html(text), text)
 
 
-def load(name: str, from_runs: Callable[[], str], command: str) -> str | Shown:
-    """A rendered file's text: made from the runs; where there are none, as it was rendered before; else a message."""
+def load(name: str, command: str, from_runs: Callable[[], T], from_file: Callable[[str], T]) -> T | Shown:
+    """From the runs in memory; where there are none, from the file rendered of them before; else a message."""
     if any((results_dir() / "runs").glob("*/run.json")):
         with suppress(UserError):  # it has no run
             return from_runs()
     path = results_dir() / scale() / name
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return from_file(path.read_text(encoding="utf-8"))
     return message(f"{name}: no finished run and no rendered file of it; make {command} SCALE={scale()}")
 
 
 @cache
-def table_text(number: int) -> str | Shown:
-    """``table<N>.csv``."""
-    return load(
-        f"table{number}.csv", lambda: csv(find_table(compose_grid(overrides(f"table{number}")))), f"table{number}"
-    )
+def table(name: str) -> Table | Shown:
+    """A table of ``configs/table``, in numbers."""
+    grid = compose_grid(overrides(name))
+    return load(f"{name}.csv", name, lambda: find_table(grid), lambda text: read_table(text, grid))
 
 
 @cache
-def figure_text() -> str | Shown:
-    """``figure3.csv``."""
-    return load(
-        "figure3.csv",
-        lambda: find_figure3(overrides("figure3")).frame.to_csv(index=False, lineterminator="\n"),
-        "figure3",
-    )
+def similarity() -> pd.DataFrame | Shown:
+    """The numbers of Figure 3."""
+    runs = overrides("figure3")
+    return load("figure3.csv", "figure3", lambda: figure3.find_figure3(runs).frame, figure3.read_csv)
 
 
 @cache
-def spec(number: int) -> TableSpec:
-    """How a table is shown."""
-    return table_spec(DictConfig(OmegaConf.load(CONFIGS / "table" / f"table{number}.yaml")))
+def examples() -> list[dict[str, Any]] | Shown:
+    """The tasks' examples."""
+    return load("examples.json", "tables", lambda: render_examples(overrides("")[1:], write=False)[0], json.loads)
 
 
 @cache
@@ -131,110 +129,80 @@ def face() -> Shown:
             " Not comparable with the paper: the models and the data are others. Compare our rows with each other; "
             "the paper's numbers are shown for orientation only."
         )
-    return Shown(f"<p><strong>{escape(text)}</strong></p>", text)
+    return Shown(message_html(text, strong=True), text)
 
 
-def show_table(number: int) -> Shown:
+def show_table(name: str) -> Shown:
     """Ours, the paper's and the difference, coloured by which is better: also where a low score is the good one."""
-    text = table_text(number)
-    if isinstance(text, Shown):
-        return text
-    frame, shown = read_csv(text), spec(number)
-    names = [column for column in ("label", *shown.rows) if column in frame.columns and column != "method"]
-    heads = [layout.HEADS.get(name, "Method") for name in names]
-    digits = {column: 3 if numbers(frame, f"{column} (paper)").max() < 1 else 2 for column in shown.columns}
-    top = "".join(f'<th rowspan="2">{escape(head)}</th>' for head in heads)
-    top += "".join(
-        f'<th colspan="3">{escape(column)} {"↑" if shown.sign(column) == 1 else "↓"}</th>' for column in shown.columns
-    )
-    under = "<th>ours</th><th>paper</th><th>difference</th>" * len(shown.columns)
-    lines, plain = [], []
-    for place, row in frame.iterrows():
-        cells = [setting(row, name) for name in names]
-        html = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        for column in shown.columns:
-            ours, paper = (numbers(frame, name)[place] for name in (column, f"{column} (paper)"))
-            html += difference_cells(
-                ours, paper, shown.sign(column), digits[column], row["status"], row[f"{column} sd"]
-            )
-            cells.append("not run" if pd.isna(ours) else f"{ours:.{digits[column]}f}")
-        lines.append(f"<tr>{html}</tr>")
-        plain.append(" | ".join(cells))
-    html = f"<table><thead><tr>{top}</tr><tr>{under}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    title = f"Table {number}: {shown.title}"
-    return Shown(f'<div style="overflow-x:auto">{html}</div>', "\n".join([title, *plain]))
+    found = table(name)
+    if isinstance(found, Shown):
+        return found
+    view = table_view(found)
+    return Shown(table_html(view), view.texts)
 
 
-def setting(row: pd.Series, name: str) -> str:
-    """What names a row: a label, or ours and, where it is another, the paper's value of a setting."""
-    if name == "label":
-        return row[name] + (" (quoted)" if row["status"] == "quoted" else "")
-    ours, paper = row[name], row[f"{name} (paper)"]
-    return ours if ours == paper or not paper else f"{ours or '–'} (paper {paper})"
+def show_own_tables() -> Shown:
+    """The tables in ``configs/table`` that the paper has not, one below the other."""
+    shown: list[Shown] = []
+    for name in own_tables():
+        found = table(name)
+        if isinstance(found, Table):
+            title = table_view(found).title
+            shown.append(Shown(message_html(title, strong=True), ""))
+        shown.append(show_table(name))
+    if not shown:
+        return message("There are no others: a table of one's own is one more YAML file in configs/table.")
+    return Shown("".join(part.html for part in shown), "\n".join(part.text for part in shown if part.text))
 
 
-def difference_cells(ours: float, paper: float, sign: int, digits: int, status: str, sd: str) -> str:
-    """Three cells; the difference says better or worse by its arrow too, for those who see no colours."""
-    missing = "–" if status == "quoted" else "not run"
-    spread = f" ± {float(sd):.{digits}f}" if sd else ""
-    mine = missing if pd.isna(ours) else f"{ours:.{digits}f}{spread}"
-    printed = "–" if pd.isna(paper) else f"{paper:.{digits}f}"
-    if pd.isna(ours) or pd.isna(paper):
-        return f"<td>{mine}</td><td>{printed}</td><td>–</td>"
-    difference = round(ours - paper, digits)
-    tint = "" if difference == 0 else BETTER if sign * difference > 0 else WORSE
-    arrow = "=" if difference == 0 else "▲" if sign * difference > 0 else "▼"
-    colour = f' style="background-color:{tint};color:#111"' if tint else ""
-    return f"<td>{mine}</td><td>{printed}</td><td{colour}>{difference:+.{digits}f} {arrow}</td>"
+def show_curves(name: str) -> Shown | Picture:
+    """The scores of a sweep, such as Table 7 or 8, over its setting, with the paper's curve where it has one."""
+    found = table(name)
+    if isinstance(found, Shown):
+        return found
+    return Picture(image(draw_curves(found), "png"), f"Curves of {found.heading}")
 
 
-def show_curves(number: int) -> Shown | Picture:
-    """The scores of Table 7 or 8 over λ or K, with the paper's curve."""
-    text = table_text(number)
-    if isinstance(text, Shown):
-        return text
-    figure = draw_curves(read_csv(text), spec(number), scale_config().comparable)
-    return Picture(image(figure, "png"), f"Curves of Table {number}")
+def show_shape(name: str) -> Shown:
+    """The shape of a table's columns: which row is best, and whether ours rank as the paper's do."""
+    found = table(name)
+    if isinstance(found, Shown):
+        return found
+    texts = table_view(found).shape
+    return message(f"{found.heading} has no shape to show") if texts is None else plain_table(texts)
 
 
 def show_similarity() -> Shown | Picture:
     """Figure 3."""
-    text = figure_text()
-    return text if isinstance(text, Shown) else Picture(image(draw_similarity(read_csv(text)), "png"), "Figure 3")
+    found = similarity()
+    return found if isinstance(found, Shown) else Picture(image(draw_similarity(found), "png"), "Figure 3")
 
 
 def show_spectra() -> Shown | Picture:
     """The singular values and ranks of the updates."""
-    text = figure_text()
-    if isinstance(text, Shown):
-        return text
-    return Picture(image(draw_spectra(read_csv(text)), "png"), "Singular values and ranks of the updates")
+    found = similarity()
+    if isinstance(found, Shown):
+        return found
+    return Picture(image(draw_spectra(found), "png"), "Singular values and ranks of the updates")
 
 
 def show_ranks() -> Shown:
     """How far each method moves the weights, and the rank of its updates."""
-    text = figure_text()
-    return text if isinstance(text, Shown) else plain_table(RANK_HEADS, rank_texts(read_csv(text)))
+    found = similarity()
+    return found if isinstance(found, Shown) else plain_table(rank_texts(found))
 
 
-def plain_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> Shown:
+def show_claims() -> Shown:
+    """A line per sentence of the paper, as last rendered: resampling takes minutes, so it is not done here."""
+    path = results_dir() / scale() / "claims.csv"
+    if not path.is_file():
+        return message(f"claims.csv: nothing rendered of it; make claims SCALE={scale()}")
+    return plain_table(claims_page.summary(claims_page.read_csv(path.read_text(encoding="utf-8"))))
+
+
+def plain_table(texts: Texts) -> Shown:
     """A table of texts."""
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-    html = f'<div style="overflow-x:auto"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    return Shown(html, "\n".join(" | ".join(line) for line in lines))
-
-
-@cache
-def examples() -> list[dict[str, Any]] | Shown:
-    """The tasks' examples."""
-    text = load("examples.json", lambda: json.dumps(collect_examples()), "tables")
-    return text if isinstance(text, Shown) else json.loads(text)
-
-
-def collect_examples() -> list[dict[str, Any]]:
-    """The examples of the runs; nothing is written."""
-    return render_examples(overrides("")[1:], write=False)[0]
+    return Shown(texts_html(texts), "\n".join(" | ".join(line) for line in (texts.heads, *texts.lines)))
 
 
 def show_examples(task: str) -> Shown:
@@ -245,48 +213,8 @@ def show_examples(task: str) -> Shown:
     chosen = next((one for one in found if one["task"] == task), None)
     if chosen is None:
         return message(f"{task}: no finished run; make tables SCALE={scale()}")
-    parts, plain = [], []
+    plain = []
     for item in chosen["items"]:
         rows = [("Input", item["input"]), *(("Reference", text) for text in item["references"])]
-        rows += list(item["outputs"].items())
-        kind = ["input", *["reference"] * len(item["references"]), *["output"] * len(item["outputs"])]
-        body = "".join(
-            f'<tr class="{which}"><th style="text-align:left">{escape(name)}</th>'
-            f'<td style="text-align:left">{escape(text) or "<em>(empty)</em>"}</td></tr>'
-            for which, (name, text) in zip(kind, rows, strict=True)
-        )
-        parts.append(f'<div style="overflow-x:auto"><table class="examples"><tbody>{body}</tbody></table></div>')
-        plain += [f"{name}: {text}" for name, text in rows] + [""]
-    return Shown("".join(parts), "\n".join(plain))
-
-
-class Page:
-    """Markdown, which notebooks show as text with headings and tables."""
-
-    def __init__(self, markdown: str) -> None:
-        self.markdown = markdown
-
-    def _repr_markdown_(self) -> str:
-        return self.markdown
-
-    def __repr__(self) -> str:
-        return self.markdown
-
-
-def show_claims() -> Shown | Page:
-    """A line per sentence of the paper, as last rendered: resampling takes minutes, so it is not done here."""
-    return rendered_part("claims.md", "claims", end="\nTables: ")
-
-
-def show_shape(number: int) -> Shown | Page:
-    """The shape of a table's columns, as last rendered."""
-    return rendered_part(f"table{number}.md", f"table{number}", start="## Shape", end="\n## Claims")
-
-
-def rendered_part(name: str, command: str, start: str = "| ", end: str = "") -> Shown | Page:
-    """A part of a rendered page, from ``start`` to before ``end``, without a heading that starts it."""
-    path = results_dir() / scale() / name
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if start not in text:
-        return message(f"{name}: nothing rendered of it; make {command} SCALE={scale()}")
-    return Page(text[text.index(start) :].split(end)[0].removeprefix(start if start.startswith("#") else "").strip())
+        plain += [f"{name}: {text}" for name, text in (*rows, *item["outputs"].items())] + [""]
+    return Shown(examples_html(chosen["items"]), "\n".join(plain))

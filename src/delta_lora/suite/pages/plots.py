@@ -1,8 +1,10 @@
 """Figures: colours that the colour-blind tell apart (Okabe and Ito), markers that read in grey, files that repeat.
 
-A figure is drawn from a rendered CSV file's frame, so that it can be drawn again where the runs are missing.
+However many methods there are, each has a line, and no two the same colour and marker.
 """
 
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -17,20 +19,30 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from delta_lora.files import write_whole
-from delta_lora.suite.pages.layout import HEADS
-from delta_lora.suite.tables.frames import numbers
-from delta_lora.suite.tables.spec import TableSpec
+from delta_lora.suite.pages.view import setting_head
+from delta_lora.suite.tables.table import Table
 
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # of Okabe and Ito's eight
-STYLES: list[dict[str, Any]] = [  # in the order of a figure's lines
-    {"color": GREEN, "marker": "s", "linestyle": "--"},
-    {"color": BLUE, "marker": "o", "linestyle": "-"},
-    {"color": ORANGE, "marker": "^", "linestyle": "-."},
-    {"color": PURPLE, "marker": "D", "linestyle": ":"},
-]
+GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+COLORS = (GREEN, BLUE, VERMILION, PURPLE, "#E69F00", "#56B4E9", "#000000", "#F0E442")  # all eight, yellow last
+MARKERS = "so^DvPX*<"  # one more than colours: 72 lines until a pair comes again
+DASHES = ("--", "-", "-.", ":")
+FEW = 4  # lines that leave room for their legend among them
 UNITS = {"BLEU": "× 100", "METEOR": "× 100", "ROUGE-L": "× 100", "NIST": "bits", "CIDEr": "0–10"}
 NAMES = {"q": "W_q", "v": "W_v"}
 DPI = 110
+
+
+def look(place: int) -> dict[str, Any]:
+    """The colour, marker and dashes of a figure's line, by its place among them."""
+    again = place // (len(COLORS) * len(MARKERS))  # then with the next dashes
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[(place + again) % len(DASHES)],
+    }
+
+
+OURS, PAPER = look(1), look(2)
 
 
 def style() -> AbstractContextManager[None]:
@@ -74,60 +86,60 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def draw_curves(frame: pd.DataFrame, spec: TableSpec, comparable: bool) -> Figure:
-    """Each score of a sweep over its setting (λ or K), the paper's curve laid over.
+def draw_curves(table: Table) -> Figure:
+    """Each score of a sweep over its setting (λ or K), the paper's curve laid over where the table is one of its.
 
-    Args:
-        frame: of the table's CSV.
-        comparable: ours may be held against the paper; else the paper's curve has an axis of its own.
+    Where ours may not be held against the paper, its curve has an axis of its own.
     """
-    swept = spec.swept
-    assert swept is not None, f"Table {spec.number} is no sweep"
-    places = np.arange(len(frame))
+    swept = table.swept
+    assert swept is not None, f"{table.heading} is no sweep"
+    settings = [row.settings[swept] for row in table.rows]
+    width = min(3, len(table.spec.columns) + 1)
+    height = math.ceil((len(table.spec.columns) + 1) / width)  # the last panel is left to the legend
     with style():
-        figure = Figure(figsize=(9.6, 5.4), layout="constrained")
-        grid = figure.subplots(2, 3)
-        for axes, column in zip(grid.flat, spec.columns, strict=False):
-            right = axes if comparable else axes.twinx()
-            paper = right.plot(places, numbers(frame, f"{column} (paper)"), label="the paper's", **STYLES[2])
-            ours = axes.errorbar(
-                places, numbers(frame, column), yerr=spread(frame, column), capsize=2, label="ours", **STYLES[1]
-            )
+        figure = Figure(figsize=(3.2 * width, 2.7 * height), layout="constrained")
+        panels = list(figure.subplots(height, width, squeeze=False).flat)
+        panels, rest = panels[: len(table.spec.columns)], panels[len(table.spec.columns) :]
+        for axes, column in zip(panels, table.spec.columns, strict=True):
+            lines = draw_curve(axes, table, column)
             axes.set_title(column, fontsize=9, fontweight="bold")
-            ticks = [tick(mine, printed) for mine, printed in settings(frame, swept)]
-            every = 2 if len(ticks) > 7 and two_lines(frame, swept) else 1  # more would overlap
-            axes.set_xticks(places[::every], ticks[::every], fontsize=7)
-            axes.set_xlabel(f"{HEADS[swept]}{': ours (the paper’s below)' if two_lines(frame, swept) else ''}")
+            ticks = [tick(mine, printed) for mine, printed in settings]
+            every = 2 if len(ticks) > 7 and two_lines(settings) else 1  # more would overlap
+            axes.set_xticks(range(len(ticks))[::every], ticks[::every], fontsize=7)
+            axes.set_xlabel(f"{setting_head(swept)}{': ours (the paper’s below)' if two_lines(settings) else ''}")
             axes.set_ylabel(f"{column}, {UNITS.get(column, '')}".rstrip(", "))
-            if not comparable:
-                right.grid(False)
-                right.tick_params(axis="y", colors=ORANGE)
-                axes.tick_params(axis="y", colors=BLUE)
-        for axes in grid.flat[len(spec.columns) :]:
+        for axes in rest:
             axes.axis("off")
-        note = "" if comparable else ("\nOther models and data than the paper's:\nour axis is left, the paper's right")
-        legend = grid.flat[-1]
-        legend.legend(
-            handles=[ours, paper[0]], loc="upper left", fontsize=8,
-            title=f"Table {spec.number}{note}", title_fontsize=8,
+        apart = table.of_paper and not table.comparable
+        note = "\nOther models and data than the paper's:\nour axis is left, the paper's right" if apart else ""
+        rest[-1].legend(
+            handles=lines, loc="upper left", fontsize=8, title=f"{table.heading}{note}", title_fontsize=8
         )  # fmt: skip
     return figure
 
 
-def spread(frame: pd.DataFrame, column: str) -> pd.Series | None:
-    """The standard deviation over seeds, where there are several."""
-    sd = numbers(frame, f"{column} sd")
-    return None if sd.isna().all() else sd
+def draw_curve(axes: Axes, table: Table, column: str) -> list[Any]:
+    """One score over the rows, with its standard deviation over seeds; returns what the legend names."""
+    places = np.arange(len(table.rows))
+    scores = [row.scores[column] for row in table.rows]
+    means = [math.nan if score is None else score.mean for score in scores]
+    spread = [math.nan if score is None or score.sd is None else score.sd for score in scores]
+    printed = [float(row.printed[column] or "nan") for row in table.rows]
+    lines: list[Any] = []
+    if table.of_paper:
+        right = axes if table.comparable else axes.twinx()
+        lines += right.plot(places, printed, label="the paper's", **PAPER)
+        if right is not axes:
+            right.grid(False)
+            right.tick_params(axis="y", colors=PAPER["color"])
+            axes.tick_params(axis="y", colors=OURS["color"])
+    sd = None if np.isnan(spread).all() else spread
+    return [axes.errorbar(places, means, yerr=sd, capsize=2, label="ours", **OURS), *lines]
 
 
-def settings(frame: pd.DataFrame, swept: str) -> list[tuple[str, str]]:
-    """Each row's setting: ours and the paper's."""
-    return list(zip(frame[swept], frame[f"{swept} (paper)"], strict=True))
-
-
-def two_lines(frame: pd.DataFrame, swept: str) -> bool:
+def two_lines(settings: Sequence[tuple[str, str]]) -> bool:
     """Whether ours are other values than the paper's, as for K at a smaller scale."""
-    return any(mine and printed and mine != printed for mine, printed in settings(frame, swept))
+    return any(mine and printed and mine != printed for mine, printed in settings)
 
 
 def tick(mine: str, printed: str) -> str:
@@ -139,7 +151,7 @@ def draw_similarity(frame: pd.DataFrame) -> Figure:
     """Figure 3: for W_q and W_v the cosine to the pretrained weights over blocks, a line per method.
 
     Args:
-        frame: of ``figure3.csv``; several seeds give means, with their range as a band.
+        frame: of `Figure3`; several seeds give means, with their range as a band.
     """
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
@@ -148,43 +160,56 @@ def draw_similarity(frame: pd.DataFrame) -> Figure:
             lines_over_blocks(axes, frame[frame["projection"] == projection], "cosine")
             axes.set_title(NAMES[projection], fontsize=9, fontweight="bold")
         panels[0].set_ylabel("cosine similarity to the pretrained weights")
-        panels[1].legend(fontsize=8)
+        name_lines(figure, panels[1])
     return figure
 
 
 def lines_over_blocks(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     """One line per method, mean over seeds, with their range as a band."""
-    for label, look in zip(dict.fromkeys(frame["label"]), STYLES, strict=False):
-        part = frame[frame["label"] == label]
-        by_block = numbers(part, column).groupby(part["block"].astype(int))
+    for place, (label, part) in enumerate(frame.groupby("label", sort=False)):
+        by_block = part[column].groupby(part["block"])
         mean = by_block.mean()
-        axes.plot(mean.index, mean, label=label, **look)
+        axes.plot(mean.index, mean, label=str(label), **look(place))
         if part["seed"].nunique() > 1:
-            axes.fill_between(mean.index, by_block.min(), by_block.max(), color=look["color"], alpha=0.15, linewidth=0)
+            shade = {"color": look(place)["color"], "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(mean.index, by_block.min(), by_block.max(), **shade)
     axes.set_xlabel("block")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def name_lines(figure: Figure, axes: Axes) -> None:
+    """The legend of a figure's lines: in a panel, or below them where it would cover them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) <= FEW:
+        axes.legend(fontsize=8)
+    else:
+        figure.set_figheight(figure.get_figheight() + 0.25 * math.ceil(len(labels) / 3))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
 
 
 def draw_spectra(frame: pd.DataFrame) -> Figure:
     """What the paper does not show: each update's singular values, as parts of the largest, and its rank by block.
 
     Args:
-        frame: of ``figure3.csv``. The lines are medians over blocks and seeds, the bands their range.
+        frame: of `Figure3`. The lines are medians over blocks and seeds, the bands their range.
     """
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for label, look in zip(dict.fromkeys(frame["label"]), STYLES, strict=False):
-            lists = [np.array(text.split(), dtype=float) for text in frame[frame["label"] == label]["singular_values"]]
-            length = min(len(values) for values in lists)
-            parts = np.array([values[:length] / values[0] for values in lists if length and values[0] > 0])
-            if parts.size:
-                order = np.arange(1, length + 1)
+        for place, (label, part) in enumerate(frame.groupby("label", sort=False)):
+            length = min(len(values) for values in part["singular_values"])
+            spectra = [np.array(values[:length]) for values in part["singular_values"] if length and values[0] > 0]
+            if spectra:
+                parts = np.array([values / values[0] for values in spectra])
                 parts = np.maximum(parts, 1e-8)  # zeros have no place on a logarithmic axis
-                left.plot(order, np.median(parts, axis=0), label=label, markevery=max(1, length // 8), **look)
-                left.fill_between(order, parts.min(0), parts.max(0), color=look["color"], alpha=0.15, linewidth=0)
+                order = np.arange(1, length + 1)
+                left.plot(
+                    order, np.median(parts, axis=0), label=str(label), markevery=max(1, length // 8), **look(place)
+                )
+                shade = {"color": look(place)["color"], "alpha": 0.15, "linewidth": 0}
+                left.fill_between(order, parts.min(0), parts.max(0), **shade)
         left.set(yscale="log", xlabel="singular value, the largest first", ylabel="part of the largest one")
         lines_over_blocks(right, frame, "rank")
         right.set(yscale="log", ylabel="rank of W − W₀ (singular values above zero)")
-        right.legend(fontsize=8)
+        name_lines(figure, right)
     return figure

@@ -4,15 +4,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import compose_grid
+from delta_lora.suite.pages.html import report_html
 from delta_lora.suite.pages.notebook import ROOT
-from delta_lora.suite.pages.table import folder_of
+from delta_lora.suite.pages.render import folder_of
 
 NOTEBOOKS = ("tables", "sweeps", "similarity")
 CELL_SECONDS = 600
@@ -30,7 +30,7 @@ def render_report(overrides: Sequence[str]) -> list[Path]:
     folder = folder_of(compose_grid(["table=table1", *overrides]))
     sections = [(name, as_html(execute(name, overrides))) for name in NOTEBOOKS]
     path = folder / "report.html"
-    write_whole(path, page(folder.name, sections))
+    write_whole(path, report_html(folder.name, sections))
     return [path]
 
 
@@ -84,7 +84,7 @@ def execute(name: str, overrides: Sequence[str]) -> Any:
 
 @contextmanager
 def environment_for(overrides: Sequence[str]) -> Iterator[None]:
-    """What `delta_lora.suite.notebook` reads, for the kernel that is started inside."""
+    """What `delta_lora.suite.pages.notebook` reads, for the kernel that is started inside."""
     grid = compose_grid(["table=table1", *overrides])
     seeds = sorted({cell.config.seed for cell in grid.cells})
     values = {
@@ -111,51 +111,3 @@ def as_html(notebook: Any) -> str:
     body, _ = exporter.from_notebook_node(notebook)
     body = body.replace("<table", '<div class="wide"><table').replace("</table>", "</table></div>")
     return re.sub("<img[^>]*>", r'<div class="image">\g<0></div>', body)
-
-
-def page(scale: str, sections: Sequence[tuple[str, str]]) -> str:
-    """One page with its own style and no script: nothing on it is fetched from anywhere."""
-    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name, _ in sections)
-    body = "".join(f'<section id="{name}">{html}</section>' for name, html in sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Delta-LoRA, scale {escape(scale)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<nav>{links}</nav>\n<main>{body}</main>\n</body>\n</html>\n"
-    )
-
-
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0; color: #1b1b1b; background: #fff; font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
-nav { position: sticky; top: 0; z-index: 1; display: flex; gap: 1.2rem; padding: .6rem 1rem; background: #10324a; }
-nav a { color: #fff; text-decoration: none; }
-nav a:hover, nav a:focus { text-decoration: underline; }
-main { max-width: 1400px; margin: 0 auto; padding: 0 1rem 3rem; }
-section { scroll-margin-top: 3rem; border-top: 1px solid #ddd; }
-section:first-child { border-top: 0; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem; }
-.wide { overflow-x: auto; margin: .8rem 0; border: 1px solid #e3e3e3; border-radius: 4px; }
-.wide { width: fit-content; max-width: 100%; } .wide:has(table.examples) { width: 100%; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .45rem; border-bottom: 1px solid #eee; text-align: right; white-space: nowrap; }
-thead th { background: #f4f6f8; } thead th[colspan] { text-align: center; border-left: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th:first-child { background: #f4f6f8; }
-.jp-RenderedMarkdown td, .jp-RenderedMarkdown th { text-align: left; }
-.jp-RenderedMarkdown td { white-space: normal; min-width: 6rem; }
-table.examples { width: 100%; }
-table.examples th { vertical-align: top; font-weight: 600; min-width: 7rem; max-width: 10rem; white-space: normal; }
-table.examples td { white-space: normal; min-width: 15rem; }
-tr.input { background: #f4f6f8; } tr.input th { background: #f4f6f8; } tr.reference td { color: #555; }
-.image { overflow-x: auto; } .image img { max-width: 100%; height: auto; }
-pre { overflow-x: auto; }
-@media (max-width: 600px) {
-  body { font-size: 14px; } th, td { padding: .25rem .4rem; }
-  th:first-child, td:first-child { max-width: 9rem; white-space: normal; }
-  table.examples th { min-width: 5.5rem; }
-  th:first-child, td:first-child { min-width: 4.5rem; }
-  .image img { max-width: none; width: 680px; }
-}
-"""

@@ -1,7 +1,6 @@
 """From run records to a table, each cell ours beside the paper's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
@@ -13,107 +12,31 @@ from delta_lora.errors import UserError
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell
 from delta_lora.suite.records.records import Run
-from delta_lora.suite.tables.spec import TableSpec, table_spec
+from delta_lora.suite.tables.spec import TableSpec, names_with, table_spec
+from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, QUOTED, Number, Row, Table
 
-NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
-QUOTED = "-quoted"  # ends the names of rows that the paper quotes
-COUNTS = ("trainable", "extra_updatable")
 LONGEST = 10**9  # seconds that a run can say it took: 30 years
 MOST_PARAMETERS = 10**15
 
 
-@dataclass(frozen=True)
-class Number:
-    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found and asked for."""
-
-    mean: float
-    sd: float | None
-    seeds: int
-    asked: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table.
-
-    name: the paper's words for the row; where the paper has no such row, ours.
-    label: the method's, in tables whose rows are methods.
-    settings: further columns of ``spec.rows`` → (ours, the paper's) as text, "" where a side has no such row.
-    scores: column → our number, None where it has not been run.
-    printed: column → the paper's text, "" where it has none.
-    runs: column → its runs by seed.
-    """
-
-    name: str
-    label: str
-    settings: dict[str, tuple[str, str]]
-    scores: dict[str, Number | None]
-    printed: dict[str, str]
-    runs: dict[str, dict[int, Run]]
-
-    @property
-    def quoted(self) -> bool:
-        """Whether the paper itself quotes this row from elsewhere, so that there is nothing to run."""
-        return self.name.endswith(QUOTED)
-
-    def counts(self, name: str) -> list[int]:
-        """The different values of a parameter count (``trainable``, …) among the row's runs, ascending."""
-        return sorted({run.counts[name] for by_seed in self.runs.values() for run in by_seed.values()})
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, ready to be rendered.
-
-    metrics: column with scores → the metric's name in the records (the average has none).
-    problems: records that were left out, and why.
-    """
-
-    spec: TableSpec
-    grid: Grid
-    metrics: dict[str, str]
-    rows: list[Row]
-    problems: list[str]
-
-    @property
-    def runs(self) -> list[Run]:
-        """All runs that stand in it, by key."""
-        found = {run.key: run for row in self.rows for runs in row.runs.values() for run in runs.values()}
-        return [found[key] for key in sorted(found)]
-
-    @property
-    def cells(self) -> int:
-        """How many runs it has when it is complete."""
-        return len({cell.key for cell in self.grid.cells})
-
-    @property
-    def comparable(self) -> bool:
-        """Whether ours may be held against the paper: its models, on all of its data."""
-        return comparable(self.grid)
-
-
-def comparable(grid: Grid) -> bool:
-    """Whether a grid's runs use the paper's models, and all of its data."""
-    return all(
-        cell.config.scale.comparable
-        and cell.config.task.source != "generated"
-        and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
-        for cell in grid.cells
-    )
-
-
 def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
-    """Put the finished runs of a grid's cells into the paper's table.
+    """Put the finished runs of a grid's cells into its table, beside the paper's numbers where the paper has it.
 
     A run stands in the table only if its key is that of a cell as composed now, so a record of another
     configuration never does. A record without one of its cell's metrics is left out, and reported in
     ``problems``.
 
     Raises:
-        UserError: the grid has two cells for one place in the table.
+        UserError: the overrides name no table; its section is wrong; the grid has two cells for one place in it.
     """
-    spec = table_spec(grid.config)
-    printed = paper.table(spec.number).to_dict("records")
+    if grid.table is None or "table" not in grid.config:
+        raise UserError(f"no table in {' '.join(grid.overrides)}; give one of {', '.join(names_with('table'))}")
+    spec = table_spec(grid.config, grid.table)
+    printed = [] if spec.number is None else paper.table(spec.number).to_dict("records")
+    if unknown := [head for head in spec.rows if printed and head not in printed[0]]:
+        raise UserError(
+            f"table.rows names {', '.join(unknown)}, which the paper's Table {spec.number} has no column for"
+        )
     lines = {" ".join(line[head] for head in spec.rows): line for line in printed}
     names = row_names(spec, printed, grid)
     cells: dict[str, list[GridCell]] = {name: [] for name in [*lines, *names]}
@@ -123,7 +46,7 @@ def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
     problems: dict[str, None] = {}
     rows = []
     for name, members in cells.items():
-        check_places(name, members)
+        check_places(spec, name, members)
         found: dict[str, dict[int, Run]] = {column: {} for column in spec.columns if column != spec.average}
         for cell in members:
             run = by_key.get(cell.key)
@@ -135,34 +58,46 @@ def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
                     found[column][cell.config.seed] = run
         rows.append(make_row(spec, name, members, lines.get(name, {}), found))
     metrics = {column: metric for cell in grid.cells for column, metric in cell_metrics(spec, cell).items()}
-    return Table(spec, grid, metrics, rows, list(problems))
+    return Table(grid.table, spec, grid, metrics, rows, list(problems))
 
 
-def check_places(name: str, cells: Sequence[GridCell]) -> None:
-    """No two cells of a row may want the same place.
+def check_places(spec: TableSpec, name: str, cells: Sequence[GridCell]) -> None:
+    """Every cell of a row must have a place, and no two the same.
 
     Raises:
-        UserError: they do, since the sweep varies something that tells no rows apart.
+        UserError: a cell has none, since its task is no column; or two have the same, since the sweep varies something
+            that tells no rows apart.
     """
-    places = [(cell.config.task.name, cell.config.seed) for cell in cells]
-    if len(set(places)) < len(places):
-        raise UserError(
-            f"row {name!r} would hold several runs of one seed: the overrides sweep over something that this "
-            "table does not tell rows apart by; sweep over its own parameters only"
-        )
+    places: set[tuple[str, int]] = set()
+    for cell in cells:
+        columns = cell_metrics(spec, cell)
+        if not columns:
+            raise UserError(f"the table has no column for {cell.config.task.name}; it has {', '.join(spec.columns)}")
+        for place in ((column, cell.config.seed) for column in columns):
+            if place in places:
+                raise UserError(
+                    f"row {name!r} would hold several runs of one seed: the sweep varies something that this table "
+                    "does not tell rows apart by; name it in table.rows, or sweep over the table's own parameters only"
+                )
+            places.add(place)
 
 
 def row_names(spec: TableSpec, lines: Sequence[Mapping[str, str]], grid: Grid) -> list[str]:
     """For each cell the paper's words for its row.
 
-    Methods match by name. Settings (λ, K, learning rate) match by value; at a scale that is not the paper's,
-    where they shrink with the run, a sweep of as many values as the paper's is matched in ascending order.
+    Methods, and other names, match by name. Settings (λ, K, learning rate) match by value; at a scale that is not the
+    paper's, where they shrink with the run, a sweep of as many values as the paper's is matched in ascending order.
+
+    Raises:
+        UserError: no cell has a place that ``spec.rows`` names.
     """
     words: list[dict[Any, str]] = []
     for head, path in spec.rows.items():
         ours = {OmegaConf.select(cell.config, path) for cell in grid.cells}
-        if head == "method":
-            words.append({value: str(value) for value in ours})
+        if ours == {None}:
+            raise UserError(f"table.rows: no cell of the table has {path}, which is to name {head}")
+        if not lines or not all(is_number(value) for value in ours - {None}):
+            words.append({value: plain(value) for value in ours})
             continue
         theirs = sorted({line[head] for line in lines} - {NOT_PRINTED}, key=float)
         values = sorted(ours - {None})
@@ -179,10 +114,12 @@ def row_names(spec: TableSpec, lines: Sequence[Mapping[str, str]], grid: Grid) -
     ]
 
 
-def plain(value: float | None) -> str:
-    """A setting as the paper writes it: ``2``, ``0.5``, ``2e-4``."""
+def plain(value: Any) -> str:
+    """A setting as the paper writes it: ``2``, ``0.5``, ``2e-4``; a name as it is."""
     if value is None:
         return NOT_PRINTED
+    if not is_number(value):
+        return str(value)
     return np.format_float_scientific(value, trim="-", exp_digits=1) if 0 < value < 0.01 else f"{value:g}"
 
 
@@ -226,6 +163,7 @@ def make_row(
     runs: dict[str, dict[int, Run]],
 ) -> Row:
     """One row from its cells, the paper's line and the runs found (column → seed → run)."""
+    ran = [run for by_seed in runs.values() for run in by_seed.values()]
     asked = len({cell.config.seed for cell in cells})
     metrics = {column: metric for cell in cells for column, metric in cell_metrics(spec, cell).items()}
     values = {
@@ -249,6 +187,7 @@ def make_row(
         },
         scores={column: number(list(values[column].values()), asked) for column in spec.columns},
         printed={column: line.get(column, "") for column in [*spec.columns, *COUNTS]},
+        counts={kind: sorted({run.counts[kind] for run in ran}) for kind in COUNTS},
         runs=runs,
     )
 

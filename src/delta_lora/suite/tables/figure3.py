@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import missing_facts
 from delta_lora.suite.tables.claims import overall
 from delta_lora.suite.tables.compare import Verdict
-from delta_lora.suite.tables.frames import numbers
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
@@ -39,10 +39,10 @@ class SimilarityClaim:
 
 @dataclass
 class FigureSpec:
-    """The ``figure`` section of ``configs/table/figure3.yaml``."""
+    """The ``figure`` section of ``configs/table/figure3.yaml``; ``number``: the paper's figure, or null."""
 
-    number: int
     title: str
+    number: int | None = None
     claims: list[SimilarityClaim] = field(default_factory=list)
 
 
@@ -50,15 +50,22 @@ class FigureSpec:
 class Figure3:
     """The figure's numbers.
 
-    frame: a row per weight matrix and run, as in ``figure3.csv``. runs: where they come from. problems: records that
+    name: of its file in ``configs/table``, and of those that are written of it. frame: a row per weight matrix and
+    run, as in ``figure3.csv``, ``singular_values`` a tuple. runs: where they come from. problems: records that
     were left out, and why.
     """
 
+    name: str
     spec: FigureSpec
     grid: Grid
     frame: pd.DataFrame
     runs: list[Run]
     problems: list[str]
+
+    @property
+    def heading(self) -> str:
+        """What it is called: ``Figure 3``; where the paper has no such figure, its name."""
+        return self.name if self.spec.number is None else f"Figure {self.spec.number}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def find_figure3(overrides: Sequence[str]) -> Figure3:
     figure = build_figure3(grid, read_runs(results))
     if figure.frame.empty:
         left_out = "".join(f"{problem}; " for problem in figure.problems)
-        raise UserError(f"{left_out}no finished run of Figure 3 in {results / 'runs'}: {grid.command}")
+        raise UserError(f"{left_out}no finished run of {figure.heading} in {results / 'runs'}: {grid.command}")
     return figure
 
 
@@ -139,7 +146,7 @@ def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
             problems.append(f"{name} is left out: it has no {FILE}; {again}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problems.append(f"{name} is left out: its {FILE} cannot be read ({error}); {again}")
-    return Figure3(spec, grid, pd.DataFrame(rows), used, problems)
+    return Figure3(grid.table or "figure3", spec, grid, pd.DataFrame(rows), used, problems)
 
 
 def figure_spec(config: DictConfig) -> FigureSpec:
@@ -170,13 +177,24 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
         rows.append(
             {"method": method.name, "label": method.label, "seed": cell.config.seed, "block": int(name[1])}
             | {"projection": name[2], "module": module}
-            | {key: f"{value:.6g}" for key, value in values.items()}
-            | {"rank_limit": "" if limit is None else str(limit), "run": run.key}
-            | {"singular_values": " ".join(f"{value:.5g}" for value in spectrum)}
+            | values
+            | {"rank_limit": "" if limit is None else str(limit), "run": run.key, "singular_values": tuple(spectrum)}
         )
     if not rows:
         raise ValueError("no matrix in it")
     return sorted(rows, key=lambda row: (row["projection"], row["block"]))
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """The figure's numbers as ``figure3.csv``: six digits each, five of the singular values."""
+    spectra = [" ".join(f"{value:.5g}" for value in values) for values in frame["singular_values"]]
+    return frame.assign(singular_values=spectra).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+
+
+def read_csv(text: str) -> pd.DataFrame:
+    """The frame that a file of `to_csv` shows, for where the runs are not at hand."""
+    frame = pd.read_csv(StringIO(text), dtype={"rank_limit": str, "run": str}, keep_default_na=False)
+    return frame.assign(singular_values=[tuple(map(float, str(text).split())) for text in frame["singular_values"]])
 
 
 def check_similarity(figure: Figure3) -> list[CheckedSimilarity]:
@@ -193,7 +211,7 @@ def share_of(frame: pd.DataFrame, methods: Sequence[str], claim: SimilarityClaim
     if frame.empty or claim.method not in methods:
         return Share(projection, 0, 0)
     part = frame[frame["projection"] == projection]
-    wide = part.assign(cosine=numbers(part, "cosine")).pivot(index=["seed", "block"], columns="method", values="cosine")
+    wide = part.pivot(index=["seed", "block"], columns="method", values="cosine")
     if any(method not in wide.columns for method in methods):
         return Share(projection, part["block"].nunique(), 0)
     wide = wide[list(methods)].dropna()
@@ -212,7 +230,7 @@ def share_of(frame: pd.DataFrame, methods: Sequence[str], claim: SimilarityClaim
 
 
 def share_texts(checked: CheckedSimilarity, share: Share) -> list[str]:
-    """What is compared, the paper's number, ours, its interval and the verdict, as `layout.comparison_texts` has it."""
+    """What is compared, the paper's number, ours, its interval and the verdict, under a page's heads of claims."""
     claim = checked.claim
     what = f"{claim.method} {'highest' if claim.highest else 'lowest'}, W_{share.projection}"
     if share.share is None:

@@ -1,17 +1,25 @@
-"""How a table is shown: the ``table`` section of ``configs/table/*.yaml``."""
+"""How a table is shown: the ``table`` section of ``configs/table/*.yaml``, the one place where tables are listed."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from delta_lora.errors import UserError
+from delta_lora.suite.config.compose import CONFIGS
+
+PAPER = range(1, 9)  # its result tables
+# Names that mean something else where a table's name is given, or whose files would be written over.
+TAKEN = ("all", "check", "claims", "examples", "notebooks", "report", "table", "tables")
+
 
 @dataclass
 class ClaimSpec:
-    """A comparative sentence of the paper: some rows are each better than others in some columns.
+    """A comparative sentence: some rows are each better than others in some columns.
 
-    ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart);
-    ``gains`` gives the gain that the sentence prints for each column, or null where it prints none.
+    ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart), in a table
+    that the paper has not by ours; ``gains`` gives the gain that the paper's sentence prints for each column, or null
+    where it prints none.
     """
 
     says: str
@@ -25,21 +33,22 @@ class TableSpec:
     """What is shown, and where it comes from.
 
     Args:
-        number: the paper's table, which stands beside ours.
         title: what it is about.
         rows: what names a row: column of the paper's table → place in a cell's configuration.
+        number: the paper's table, which stands beside ours; null for a table that the paper has not.
         metrics: columns, by their names in the records; or
         tasks: columns that each show the first metric of a task, and
         average: a last column with their mean.
         lower_is_better: columns of which a low score is good.
         parameters: show the parameter counts, in M = 2^20, or, in the rows ``plain_million``, in 10^6.
         shape: say which row is best, and how far our order of the rows is the paper's.
-        claims: what the paper says about it.
+        examples: show a few of its test items with every row's text.
+        claims: what the paper, or whoever wrote the table, says about it.
     """
 
-    number: int
     title: str
     rows: dict[str, str]
+    number: int | None = None
     metrics: list[str] = field(default_factory=list)
     tasks: dict[str, str] = field(default_factory=dict)
     average: str | None = None
@@ -47,6 +56,7 @@ class TableSpec:
     parameters: bool = False
     plain_million: list[str] = field(default_factory=list)
     shape: bool = False
+    examples: bool = False
     claims: list[ClaimSpec] = field(default_factory=list)
 
     @property
@@ -54,22 +64,55 @@ class TableSpec:
         """The columns with scores."""
         return self.metrics or [*self.tasks, *([self.average] if self.average else [])]
 
-    @property
-    def swept(self) -> str | None:
-        """The setting that alone tells the rows apart, which a curve can be drawn over; None where there is none."""
-        return next(iter(self.rows)) if len(self.rows) == 1 and "method" not in self.rows else None
-
     def sign(self, column: str) -> Literal[1, -1]:
         """1 where a higher score is better, -1 where a lower one is."""
         return -1 if column in self.lower_is_better else 1
 
 
-def table_spec(config: DictConfig) -> TableSpec:
+def table_spec(config: DictConfig, name: str) -> TableSpec:
     """The ``table`` section of a composed configuration.
 
+    Args:
+        name: of its file, ``table1``; errors name it.
+
     Raises:
+        UserError: it cannot be shown: what it asks for does not go together.
         OmegaConfBaseException: it has another shape than `TableSpec`.
     """
     spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), config.table))
     assert isinstance(spec, TableSpec)
+    wrong = None
+    if name in TAKEN:
+        wrong = f"no table can be called {name!r}: that names something else here; rename the file"
+    elif spec.number not in (None, *PAPER):
+        wrong = f"table.number is one of the paper's tables {PAPER[0]} to {PAPER[-1]}, or null for a table of one's own"
+        wrong += f", got {spec.number}"
+    elif not spec.rows:
+        wrong = "table.rows must say what names a row, such as {method: method.name}"
+    elif bool(spec.metrics) == bool(spec.tasks):
+        wrong = "the columns are table.metrics, or table.tasks: give one of the two"
+    elif spec.average and not spec.tasks:
+        wrong = "table.average is the mean of table.tasks; there are none"
+    elif spec.shape and spec.number is None:
+        wrong = "table.shape holds our order of the rows against the paper's; it needs table.number"
+    elif unknown := [name for name in spec.lower_is_better if name not in spec.columns]:
+        wrong = f"table.lower_is_better names {', '.join(unknown)}; the columns are {', '.join(spec.columns)}"
+    if wrong:
+        raise UserError(f"configs/table/{name}.yaml: {wrong}")
     return spec
+
+
+def names_with(section: Literal["table", "figure"]) -> list[str]:
+    """The files of ``configs/table`` that have this section, by name: ``table`` or ``figure``."""
+    return [name for name, config in all_files().items() if section in config]
+
+
+def own_tables() -> list[str]:
+    """The tables that the paper has not, by name."""
+    return [name for name, config in all_files().items() if "table" in config and config.table.get("number") is None]
+
+
+def all_files() -> dict[str, DictConfig]:
+    """Every file of ``configs/table``, by name."""
+    loaded = {file.stem: OmegaConf.load(file) for file in sorted((CONFIGS / "table").glob("*.yaml"))}
+    return {name: config for name, config in loaded.items() if isinstance(config, DictConfig)}

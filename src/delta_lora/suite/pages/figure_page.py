@@ -6,12 +6,19 @@ from pathlib import Path
 import pandas as pd
 
 from delta_lora.files import write_whole
-from delta_lora.suite.pages import layout
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
-from delta_lora.suite.pages.table import CLAIM_HEADS, folder_of
-from delta_lora.suite.tables.figure3 import CheckedSimilarity, Figure3, check_similarity, find_figure3, share_texts
-from delta_lora.suite.tables.frames import numbers, read_csv
+from delta_lora.suite.pages.provenance import facts, models, warning
+from delta_lora.suite.pages.render import folder_of
+from delta_lora.suite.pages.view import CLAIM_HEADS, Texts
+from delta_lora.suite.tables.figure3 import (
+    CheckedSimilarity,
+    Figure3,
+    check_similarity,
+    find_figure3,
+    share_texts,
+    to_csv,
+)
 
 CLAIM_NOTE = (
     "Ours: in how many blocks a method lies beyond the others. Interval: 1,000 draws of the blocks (and of the seeds, "
@@ -37,51 +44,50 @@ def render_figure3(overrides: Sequence[str]) -> tuple[Figure3, list[CheckedSimil
     """
     figure = find_figure3(overrides)
     claims = check_similarity(figure)
-    folder = folder_of(figure.grid)
-    text = figure.frame.to_csv(index=False, lineterminator="\n")
-    frame = read_csv(text)
-    files = {"figure3.csv": text, "figure3.md": page(figure, claims)}
-    for name, content in files.items():
-        write_whole(folder / name, content)
-    images = [*save(draw_similarity(frame), folder / "figure3"), *save(draw_spectra(frame), folder / "figure3-updates")]
-    return figure, claims, [*(folder / name for name in files), *images]
+    folder, name = folder_of(figure.grid), figure.name
+    paths = [folder / f"{name}.csv", folder / f"{name}.md"]
+    for path, text in zip(paths, (to_csv(figure.frame), page(figure, claims)), strict=True):
+        write_whole(path, text)
+    images = [
+        save(draw_similarity(figure.frame), folder / name),
+        save(draw_spectra(figure.frame), folder / f"{name}-updates"),
+    ]
+    return figure, claims, [*paths, *images[0], *images[1]]
 
 
 def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
     """The whole page: the warning, the plots, the ranks, where it comes from, the claims."""
     lines = [f"# {title(figure)}", ""]
-    if warning := layout.warning(figure.grid):
-        lines += [f"> **{escape_markdown(warning)}**", ""]
-    lines += ["![Cosine similarity over blocks](figure3.png)", ""]
-    lines += ["## The updates", "", RANK_NOTE, "", "![Singular values and ranks](figure3-updates.png)", ""]
-    lines += [*markdown_table(RANK_HEADS, rank_texts(figure.frame), numeric=(1, 2, 3, 4, 5, 6)), ""]
+    if said := warning(figure.grid, figure.spec.number is not None):
+        lines += [f"> **{escape_markdown(said)}**", ""]
+    lines += [f"![Cosine similarity over blocks]({figure.name}.png)", ""]
+    lines += ["## The updates", "", RANK_NOTE, "", f"![Singular values and ranks]({figure.name}-updates.png)", ""]
+    lines += [*markdown_table(rank_texts(figure.frame)), ""]
     missing = len({cell.key for cell in figure.grid.cells}) - len(figure.runs)
     lines += [f"- Left out: {escape_markdown(problem)}." for problem in figure.problems]
     if missing > len(figure.problems):
         lines += [f"- To train what has not been run: {figure.grid.command}"]
-    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in layout.facts(figure.grid, figure.runs))]
+    lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in facts(figure.grid, figure.runs))]
     lines += ["", "## Claims", "", CLAIM_NOTE]
     for checked in claims:
         texts = [share_texts(checked, share) for share in checked.shares]
         lines += ["", f"**{escape_markdown(checked.claim.says)}.** {checked.verdict.capitalize()}.", ""]
-        lines += markdown_table(CLAIM_HEADS, texts, numeric=(1, 2, 3))
+        lines += markdown_table(Texts(CLAIM_HEADS, texts, (1, 2, 3)))
     return "\n".join(lines) + "\n"
 
 
 def title(figure: Figure3) -> str:
     """``Figure 3: Cosine similarity …, gpt2-tiny``."""
-    return f"Figure {figure.spec.number}: {figure.spec.title}, {', '.join(layout.models(figure.grid))}"
+    return f"{figure.heading}: {figure.spec.title}, {', '.join(models(figure.grid))}"
 
 
-def rank_texts(frame: pd.DataFrame) -> list[list[str]]:
+def rank_texts(frame: pd.DataFrame) -> Texts:
     """A line per method under `RANK_HEADS`, over its blocks, both projections and all seeds."""
     lines = []
-    for label in dict.fromkeys(frame["label"]):
-        part = frame[frame["label"] == label]
-        cosine, rank = numbers(part, "cosine"), numbers(part, "rank")
-        moved = numbers(part, "update_norm") / numbers(part, "weight_norm")
+    for label, part in frame.groupby("label", sort=False):
+        cosine, rank, moved = part["cosine"], part["rank"], part["update_norm"] / part["weight_norm"]
         limits = sorted({text for text in part["rank_limit"] if text}, key=int)
         ranks = f"{rank.min():.0f}" + (f" to {rank.max():.0f}" if rank.max() > rank.min() else "")
         shown = [f"{value:.4f}" for value in (cosine.mean(), cosine.min(), cosine.max(), moved.mean())]
-        lines.append([label, *shown, ranks, " or ".join(limits) or "the matrix’s size"])
-    return lines
+        lines.append([str(label), *shown, ranks, " or ".join(limits) or "the matrix’s size"])
+    return Texts(RANK_HEADS, lines, (1, 2, 3, 4, 5, 6))

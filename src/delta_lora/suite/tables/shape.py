@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from delta_lora.suite.pages import layout
-from delta_lora.suite.tables.build import Row, Table
+from delta_lora.suite.tables.table import Row, Table
 
 FEWEST = 3  # rows that a rank correlation needs to mean anything
 
@@ -36,8 +35,9 @@ def shapes(table: Table) -> list[Shape]:
     for column in table.spec.columns:
         both = [row for row in table.rows if row.scores[column] is not None and row.printed[column]]
         if len(both) >= 2:
-            best = [layout.best(table, column, ours=ours) for ours in (True, False)]
-            ours, paper = ([row for row in table.rows if row.name in names] for names in best)
+            ours, paper = (
+                [row for row in table.rows if row.name in best(table, column, ours=side)] for side in (True, False)
+            )
             found.append(Shape(column, ours, paper, correlation(both, column), len(both)))
     return found
 
@@ -51,20 +51,23 @@ def correlation(rows: list[Row], column: str) -> float | None:
     return float(spearmanr(ours, paper).statistic)
 
 
-HEADS = ["Column", "Best of ours", "Best of the paper's", "Spearman's ρ", "Rows"]
+def best(table: Table, column: str, ours: bool) -> set[str]:
+    """The rows with the best number of a column, as shown; ties are shared, a single number beats nothing."""
+    numbers: dict[str, float] = {}
+    for row in table.rows:
+        score = row.scores[column]
+        if ours and score is not None:
+            numbers[row.name] = round(score.mean, decimals(table, column))
+        elif not ours and row.printed[column] and not row.quoted:
+            numbers[row.name] = float(row.printed[column])
+    if len(numbers) < 2:
+        return set()
+    top = max(table.spec.sign(column) * value for value in numbers.values())
+    return {name for name, value in numbers.items() if table.spec.sign(column) * value == top}
 
 
-def shape_texts(table: Table, shape: Shape) -> list[str]:
-    """A shape under `HEADS`."""
-    known = (
-        layout.NONE if shape.correlation is None else f"{round(shape.correlation, 2) + 0.0:+.2f}"
-    )  # + 0.0: no minus before a zero
-    ours = " and ".join(layout.row_title(table, row) for row in shape.ours)
-    paper = " and ".join(layout.row_title(table, row, of_paper=True) for row in shape.paper)
-    return [shape.column, ours, paper, known, f"{shape.rows} of {sum(not row.quoted for row in table.rows)}"]
-
-
-NOTE = (
-    "Best of ours: among the rows that have been run. Spearman's ρ: the rank correlation of our column with the "
-    "paper's (1: the same order, -1: the reverse) over the rows that both have; with few rows it says little."
-)
+def decimals(table: Table, column: str) -> int:
+    """Two, as the paper prints; three for scores between 0 and 1, where two would hide the differences."""
+    shown = [float(row.printed[column]) for row in table.rows if row.printed[column]]
+    shown = shown or [abs(score.mean) for row in table.rows if (score := row.scores[column]) is not None]
+    return 3 if shown and max(shown) < 1 else 2

@@ -1,0 +1,165 @@
+"""``claims.md``: every comparative sentence of the paper's §5 and appendix A.2, and how it fared in our runs.
+
+The same as ``claims.csv``, a line per comparison, for whoever goes on from there: the notebooks show it, since
+resampling takes minutes.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import get_args
+
+from delta_lora.errors import UserError
+from delta_lora.files import write_whole
+from delta_lora.suite.config.grid import Grid, compose_grid
+from delta_lora.suite.pages import figure_page
+from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
+from delta_lora.suite.pages.provenance import warning
+from delta_lora.suite.pages.render import bootstrap_of, folder_of
+from delta_lora.suite.pages.view import CLAIM_HEADS, Texts, comparison_texts
+from delta_lora.suite.records.records import Run, read_runs
+from delta_lora.suite.tables.build import build_table
+from delta_lora.suite.tables.claims import check_claims
+from delta_lora.suite.tables.compare import PairedBootstrap, Verdict
+from delta_lora.suite.tables.figure3 import build_figure3, check_similarity, share_texts
+from delta_lora.suite.tables.spec import names_with
+
+VERDICT_NOTE = (
+    "A sentence is reproduced if every comparison that it makes is; not reproduced if one is not; else not run, if "
+    "one has not been run; else within noise."
+)
+FIELDS = ["where", "sentence", "sentence's verdict", *CLAIM_HEADS]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence as text: where its numbers stand, its comparisons under `CLAIM_HEADS`, its verdict."""
+
+    place: str
+    says: str
+    comparisons: list[list[str]]
+    verdict: str
+
+
+@dataclass
+class Found:
+    """What all tables and figures hold: the sentences, the runs that stand in them, the records that were left out."""
+
+    sentences: list[Sentence]
+    runs: dict[str, Run]
+    problems: dict[str, None]
+
+
+def render_claims(overrides: Sequence[str]) -> tuple[list[Sentence], list[str], list[Path]]:
+    """Check all sentences against the finished runs and write ``claims.md`` and ``claims.csv``.
+
+    Args:
+        overrides: what every table shares: ``["scale=tiny", "seed=1,2,3"]``.
+
+    Returns:
+        The sentences, the records that were left out and why, and the files below ``<results_dir>/<scale>``.
+
+    Raises:
+        UserError: not one finished run of any table.
+    """
+    names = [*names_with("table"), *names_with("figure")]
+    grids = [compose_grid([f"table={name}", *overrides]) for name in names]
+    folder = folder_of(grids[0])
+    runs = read_runs(folder.parent)
+    bootstrap = bootstrap_of(grids[0])
+    found = Found([], {}, {})
+    for grid in grids:
+        collect(grid, runs, bootstrap, found)
+    problems = list(found.problems)
+    if not found.runs:
+        reasons = "".join(f"{problem}; " for problem in problems)
+        raise UserError(
+            f"{reasons}no finished run of any table in {folder.parent / 'runs'}: "
+            f"make tables SCALE={grids[0].config.scale.name}, or for one of them {grids[0].command}"
+        )
+    paths = [folder / "claims.md", folder / "claims.csv"]
+    for path, text in zip(paths, (page(found, grids[0]), to_csv(found.sentences)), strict=True):
+        write_whole(path, text)
+    return found.sentences, problems, paths
+
+
+def collect(grid: Grid, runs: Sequence[Run], bootstrap: PairedBootstrap, found: Found) -> None:
+    """Add one table's or figure's sentences to what is ``found``."""
+    if "figure" in grid.config:
+        figure = build_figure3(grid, runs)
+        used, problems = figure.runs, figure.problems
+        for similar in check_similarity(figure):
+            texts = [share_texts(similar, share) for share in similar.shares]
+            found.sentences.append(Sentence(figure.heading, similar.claim.says, texts, similar.verdict))
+    else:
+        table = build_table(grid, runs)
+        used, problems = table.runs, table.problems
+        for claim in check_claims(table, bootstrap):
+            texts = [comparison_texts(table, comparison) for comparison in claim.comparisons]
+            found.sentences.append(Sentence(table.heading, claim.says, texts, claim.verdict))
+    found.runs |= {run.key: run for run in used}
+    found.problems |= dict.fromkeys(problems)
+
+
+def page(found: Found, grid: Grid) -> str:
+    """The whole page: the warning, a line per sentence, then every comparison; ``grid``: of any of the tables."""
+    lines = [f"# The paper's claims, scale {grid.config.scale.name}", ""]
+    if warning(grid):
+        lines += [
+            "> **Not comparable with the paper: ours are other models, or other or less data. The paper's gains stand "
+            "beside ours for orientation only.**",
+            "",
+        ]
+    lines += [f"{tally(found.sentences)}. {VERDICT_NOTE}", "", *markdown_table(summary(found.sentences))]
+    seeds = sorted({run.config["seed"] for run in found.runs.values()})
+    lines += ["", f"From {len(found.runs)} runs, seeds {', '.join(map(str, seeds))}.", ""]
+    lines += [f"- Left out: {escape_markdown(problem)}." for problem in found.problems]
+    lines += ["", f"Tables: {CLAIM_NOTE}", "", f"Figure 3: {figure_page.CLAIM_NOTE}"]
+    place = ""
+    for sentence in found.sentences:
+        if sentence.place != place:
+            place = sentence.place
+            lines += ["", f"## {escape_markdown(place)}"]
+        lines += ["", f"**{escape_markdown(sentence.says)}.** {sentence.verdict.capitalize()}.", ""]
+        lines += markdown_table(Texts(CLAIM_HEADS, sentence.comparisons, (1, 2, 3)))
+    return "\n".join(lines) + "\n"
+
+
+def summary(sentences: Sequence[Sentence]) -> Texts:
+    """A line per sentence: where it stands, what it says, how its comparisons ended, and itself."""
+    lines = [[sentence.place, sentence.says, count(sentence), sentence.verdict] for sentence in sentences]
+    return Texts(["Where", "The paper says", "Comparisons", "Verdict"], lines)
+
+
+def tally(sentences: Sequence[Sentence]) -> str:
+    """``14 sentences: 3 reproduced, 8 within noise, …``"""
+    counted = Counter(sentence.verdict for sentence in sentences)
+    parts = [f"{counted[verdict]} {verdict}" for verdict in get_args(Verdict) if counted[verdict]]
+    return f"{len(sentences)} sentences: {', '.join(parts)}"
+
+
+def count(sentence: Sentence) -> str:
+    """``3 reproduced, 2 within noise`` of a sentence's comparisons."""
+    counted = Counter(texts[-1] for texts in sentence.comparisons)
+    return ", ".join(f"{counted[verdict]} {verdict}" for verdict in get_args(Verdict) if counted[verdict])
+
+
+def to_csv(sentences: Sequence[Sentence]) -> str:
+    """A line per comparison, under `FIELDS`."""
+    file = StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for sentence in sentences:
+        writer.writerows([sentence.place, sentence.says, sentence.verdict, *texts] for texts in sentence.comparisons)
+    return file.getvalue()
+
+
+def read_csv(text: str) -> list[Sentence]:
+    """The sentences of a file of `to_csv`, in its order."""
+    found: dict[tuple[str, str, str], list[list[str]]] = {}
+    for place, says, verdict, *texts in list(csv.reader(StringIO(text)))[1:]:
+        found.setdefault((place, says, verdict), []).append(texts)
+    return [Sentence(place, says, texts, verdict) for (place, says, verdict), texts in found.items()]

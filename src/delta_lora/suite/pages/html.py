@@ -1,0 +1,49 @@
+"""HTML: Jinja2 templates and the report's style sheet, of which `templates/` has one file each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from delta_lora.suite.pages.view import TableView, Texts
+
+BETTER, WORSE = "#cfe3f2", "#fbdcc0"  # tints of Okabe and Ito's blue and vermilion
+ARROWS = {"better": "▲", "worse": "▼", "same": "="}  # for those who see no colours
+
+TEMPLATES = Environment(
+    loader=PackageLoader("delta_lora.suite.pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def table_html(view: TableView) -> str:
+    """A table's cells; where the paper's stand beside ours, their difference, coloured by which is better."""
+    tints = {"better": BETTER, "worse": WORSE}
+    return TEMPLATES.get_template("table.html").render(view=view, arrows=ARROWS, tints=tints)
+
+
+def texts_html(texts: Texts) -> str:
+    """A table of texts."""
+    return TEMPLATES.get_template("texts.html").render(texts=texts)
+
+
+def examples_html(items: Sequence[Mapping[str, Any]]) -> str:
+    """Test items: each one's input, references and outputs."""
+    return TEMPLATES.get_template("examples.html").render(items=items)
+
+
+def message_html(text: str, strong: bool = False) -> str:
+    """A line of text."""
+    return TEMPLATES.get_template("message.html").render(text=text, strong=strong)
+
+
+def report_html(scale: str, sections: Sequence[tuple[str, str]]) -> str:
+    """One page with its own style and no script: nothing on it is fetched from anywhere.
+
+    Args:
+        sections: a name and the HTML below it, each.
+    """
+    return TEMPLATES.get_template("report.html").render(scale=scale, sections=sections)

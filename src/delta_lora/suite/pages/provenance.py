@@ -1,0 +1,75 @@
+"""Where numbers come from, in words: models, data, runs, machine, versions, commit; and the warning that says so."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables.table import comparable
+
+# Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
+NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
+PACKAGES = ("torch", "transformers", "peft")
+
+
+def models(grid: Grid) -> list[str]:
+    """The models of its cells."""
+    return sorted({cell.config.model.name for cell in grid.cells})
+
+
+def warning(grid: Grid, of_paper: bool = True) -> str:
+    """What its face must say where ours are not the paper's models on all of its data; "" where they are.
+
+    Args:
+        of_paper: the paper's numbers stand beside ours.
+    """
+    if comparable(grid):
+        return ""
+    generated = any(cell.config.task.source == "generated" for cell in grid.cells)
+    data = "generated data" if generated else "real data, which may be a part of the whole"
+    if not of_paper:
+        ours = f"Scale {grid.config.scale.name}: {', '.join(models(grid))} on {data}"
+        return f"{ours}. Compare the rows with each other only."
+    return (
+        f"Not comparable with the paper (scale {grid.config.scale.name}): ours is "
+        f"{', '.join(models(grid))} on {data}. Compare our rows with each other; the paper's numbers are shown "
+        "for orientation only."
+    )
+
+
+def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
+    """Where the numbers come from: scale, runs, seeds, environment, commit and time, from the records."""
+    seeds = sorted({cell.config.seed for cell in grid.cells})
+    environments = [run.environment for run in runs]
+    versions = [
+        ", ".join(f"{name} {env['versions'][name]}" for name in PACKAGES if name in env["versions"])
+        for env in environments
+    ]
+    wall = timedelta(seconds=round(sum(run.train["wall_seconds"] for run in runs)))
+    extra = [item for item in grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
+    return [
+        f"Scale: {grid.config.scale.name}",
+        f"Runs: {len(runs)} of {len({cell.key for cell in grid.cells})}",
+        f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}",
+        *([f"Overrides: {' '.join(extra)}"] if extra else []),
+        f"Device: {tally([env['device'] for env in environments])}",
+        f"Versions: {tally(versions)}",
+        f"Commit: {tally([commit(env.get('git_commit')) for env in environments])}",
+        f"Wall time of the runs together: {wall}",
+    ]
+
+
+def commit(name: str | None) -> str:
+    """Ten digits of a commit; a record marks a working tree that differed from it by ``+``."""
+    if not name:
+        return "unknown"
+    return f"{name[:10]} with uncommitted changes" if name.endswith("+") else name[:10]
+
+
+def tally(values: Sequence[str]) -> str:
+    """``a``, or where runs differ ``a (5 runs); b (2 runs)``."""
+    counts = Counter(values).most_common()
+    if len(counts) == 1:
+        return counts[0][0]
+    return "; ".join(f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in counts)

@@ -1,0 +1,31 @@
+"""A table on the terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from delta_lora.suite.pages.view import Entry, TableView
+
+
+def terminal(view: TableView) -> RenderableType:
+    """For ``rich.print``: the table, the warning, the shape, and how the claims fared."""
+    grid = Grid(title=Text(view.title), caption=Text(view.warning) if view.warning else None, show_lines=False)
+    for column in view.columns:
+        grid.add_column(Text(column.head), justify="right" if column.score else "left")
+    for line in view.lines:
+        grid.add_row(*(terminal_entry(entry) for entry in line))
+    parts: list[RenderableType] = [grid]
+    if view.of_paper:
+        parts.append(Text("Upper line: ours; lower line: the paper's.", style="dim"))
+    if view.shape is not None:
+        shape = Grid(*view.shape.heads, title="Shape")
+        for texts in view.shape.lines:
+            shape.add_row(*map(Text, texts))
+        parts.append(shape)
+    return Group(*parts, *(Text(f"{claim.says}. {claim.summary}.") for claim in view.claims))
+
+
+def terminal_entry(entry: Entry) -> Text:
+    """Ours, and below it, dim, the paper's."""
+    text = Text(entry.text, style="bold" if entry.best else "")
+    return text.append(f"\n{entry.paper}", style="not bold dim") if entry.paper else text

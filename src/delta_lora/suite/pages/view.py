@@ -1,0 +1,266 @@
+"""One view of a table: its cells, its face, its shape and its claims as text, built once; every output formats it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from delta_lora.suite.pages.provenance import facts, models, warning
+from delta_lora.suite.tables.claims import Claim, Comparison
+from delta_lora.suite.tables.compare import Verdict
+from delta_lora.suite.tables.shape import Shape, best, decimals, shapes
+from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, Number, Row, Table
+
+NOT_RUN: Verdict = "not run"
+NONE = "–"
+HEADS = {"learning_rate": "Learning rate", "update_ratio": "λ", "start_steps": "K"}
+PARAMETERS = {"trainable": "Trainable", "extra_updatable": "Extra updatable"}
+MEBI = 2**20
+CLAIM_HEADS = ["Comparison", "Paper's gain", "Our gain", "95 % interval", "Verdict"]
+SHAPE_HEADS = ["Column", "Best of ours", "Best of the paper's", "Spearman's ρ", "Rows"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, with an arrow towards the better scores, and whether it has scores."""
+
+    head: str
+    score: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell: ours, and the paper's ("" where it has none); the best of a column are marked.
+
+    value: ours in full; None where there is none, or it is no score. difference: ours less the paper's, rounded as
+    shown, "" where one is missing. change: what that is.
+    """
+
+    text: str
+    paper: str = ""
+    value: float | None = None
+    best: bool = False
+    paper_best: bool = False
+    difference: str = ""
+    change: Literal["better", "worse", "same", ""] = ""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A table of texts alone; ``numeric``: the places of the columns that are set to the right."""
+
+    heads: list[str]
+    lines: list[list[str]]
+    numeric: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """A sentence, how it fared (``5 comparisons: 3 reproduced, 2 within noise``), its verdict and its comparisons."""
+
+    says: str
+    summary: str
+    verdict: Verdict
+    comparisons: Texts
+
+
+@dataclass(frozen=True)
+class TableView:
+    """What is shown of a table.
+
+    name: of its files. heading: ``Table 1``. title: with what it is about, and the models. warning: "" where ours may
+    be held against the paper. lines: the cells, row by row, under ``columns``. of_paper: the paper's numbers stand
+    beside ours. curves: there is a picture of it. shape: None where it has none.
+    """
+
+    name: str
+    heading: str
+    title: str
+    warning: str
+    columns: list[Column]
+    lines: list[list[Entry]]
+    notes: list[str]
+    facts: list[str]
+    of_paper: bool
+    curves: bool
+    shape: Texts | None
+    claims: list[ClaimView]
+
+    def pairs(self, line: list[Entry]) -> list[tuple[Column, Entry]]:
+        """A line's cells, each with its column."""
+        return list(zip(self.columns, line, strict=True))
+
+    @property
+    def texts(self) -> str:
+        """Ours alone, for where there is neither HTML nor a terminal of any width."""
+        lines = [[column.head for column in self.columns], *([entry.text for entry in line] for line in self.lines)]
+        return "\n".join([self.title, *(" | ".join(line) for line in lines)])
+
+
+def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
+    """A table's view, from its numbers in memory."""
+    return TableView(
+        name=table.name,
+        heading=table.heading,
+        title=f"{table.heading}: {table.spec.title}, {', '.join(models(table.grid))}",
+        warning=warning(table.grid, table.of_paper),
+        columns=columns(table),
+        lines=entries(table),
+        notes=notes(table),
+        facts=facts(table.grid, table.runs),
+        of_paper=table.of_paper,
+        curves=table.swept is not None,
+        shape=shape_texts(table, found) if table.spec.shape and (found := shapes(table)) else None,
+        claims=[claim_view(table, claim) for claim in claims],
+    )
+
+
+def columns(table: Table) -> list[Column]:
+    """Labels, settings, parameter counts, scores."""
+    labels = ["Method"] if "method" in table.spec.rows else []
+    settings = [setting_head(head) for head in table.spec.rows if head != "method"]
+    parameters = list(PARAMETERS.values()) if table.spec.parameters else []
+    scores = [f"{column} {'↑' if table.spec.sign(column) == 1 else '↓'}" for column in table.spec.columns]
+    return [*(Column(head) for head in (*labels, *settings, *parameters)), *(Column(head, True) for head in scores)]
+
+
+def setting_head(head: str) -> str:
+    """What a setting is called in a heading."""
+    return HEADS.get(head, head.replace("_", " ").capitalize())
+
+
+def entries(table: Table) -> list[list[Entry]]:
+    """The cells, row by row, under `columns`."""
+    ours = {column: best(table, column, ours=True) for column in table.spec.columns}
+    paper = {column: best(table, column, ours=False) for column in table.spec.columns}
+    lines = []
+    for row in table.rows:
+        label = f"{row.label} (quoted from Hu et al. 2022)" if row.quoted else row.label
+        line = [Entry(label)] if "method" in table.spec.rows else []
+        line += [
+            Entry(dash(mine or NOT_RUN), "" if mine == printed else dash(printed))
+            for mine, printed in row.settings.values()
+        ]
+        if table.spec.parameters:
+            line += [count_entry(table, row, name) for name in COUNTS]
+        for column in table.spec.columns:
+            line.append(score_entry(table, row, column, (row.name in ours[column], row.name in paper[column])))
+        lines.append(line)
+    return lines
+
+
+def score_entry(table: Table, row: Row, column: str, is_best: tuple[bool, bool]) -> Entry:
+    """A score beside the paper's; ``is_best``: ours, the paper's."""
+    score, printed, digits = row.scores[column], row.printed[column], decimals(table, column)
+    if score is None:
+        return Entry(NONE if row.quoted else NOT_RUN, printed, None, *is_best)
+    text = score_text(score, digits)
+    if not printed:
+        return Entry(text, "", score.mean, *is_best)
+    difference = round(score.mean - float(printed), digits)
+    gain = table.spec.sign(column) * difference
+    change: Literal["better", "worse", "same"] = "better" if gain > 0 else "worse" if gain < 0 else "same"
+    return Entry(text, printed, score.mean, *is_best, f"{difference:+.{digits}f}", change)
+
+
+def dash(text: str) -> str:
+    """A setting that a row has not, as a dash."""
+    return NONE if text == NOT_PRINTED else text
+
+
+def count_entry(table: Table, row: Row, name: str) -> Entry:
+    """A parameter column of one row: computed from its runs, beside what the paper printed."""
+    unit = 10**6 if row.name in table.spec.plain_million else MEBI
+    texts = list(dict.fromkeys(million(count, unit) for count in row.counts[name]))
+    text = "-".join([texts[0], texts[-1]][: len(texts)]) if texts else NONE if row.quoted else NOT_RUN
+    return Entry(text, row.printed[name] or (NONE if table.of_paper else ""))
+
+
+def million(count: int, unit: int) -> str:
+    """``393216 → 0.375M``: three digits, or two decimals from 100 on; "–" for none."""
+    value = count / unit
+    return NONE if count == 0 else f"{value:.2f}M" if value >= 100 else f"{value:.3g}M"
+
+
+def score_text(score: Number, digits: int) -> str:
+    """``69.60``, with several seeds ``69.60 ± 0.21``, and ``(2 of 3)`` where seeds are missing."""
+    text = f"{score.mean:.{digits}f}"
+    if score.sd is not None:
+        text += f" ± {score.sd:.{digits}f}"
+    return text if score.seeds == score.asked else f"{text} ({score.seeds} of {score.asked})"
+
+
+def notes(table: Table) -> list[str]:
+    """How to read it: only what applies to this table."""
+    scores = [score for row in table.rows for score in row.scores.values() if score is not None]
+    lines = ["Bold: the best of a column."]
+    if table.of_paper:
+        lines = [
+            "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
+        ]
+    if any(row.quoted for row in table.rows):
+        lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
+    if table.spec.parameters:
+        unit = "M = 2²⁰ parameters" + (", the paper's unit" if table.of_paper else "")
+        if table.spec.plain_million:
+            unit += " (10⁶ where all of GPT-2, or all but its embeddings, is trained, as in the paper)"
+        lines.append(f"{unit}; ours are counted in the runs, without a classification head.")
+    if any(score.sd is not None for score in scores):
+        lines.append("± is the sample standard deviation over seeds.")
+    if table.spec.average:
+        lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding.")
+    lines += [f"Left out: {problem}." for problem in table.problems]
+    if len(table.runs) < table.cells:
+        lines.append(f"To train what has not been run: {table.grid.command}")
+    return lines
+
+
+def row_title(table: Table, row: Row, of_paper: bool = False) -> str:
+    """A row in words, with our settings or the paper's: ``LoRA (repr.), learning rate = 3e-3``, ``λ = 2``."""
+    settings = [
+        f"{setting_head(head).replace('Learning', 'learning')} = {text}"
+        for head, (mine, printed) in row.settings.items()
+        if (text := (printed or mine) if of_paper else (mine or printed)) != NOT_PRINTED
+    ]
+    return ", ".join([*([row.label] if "method" in table.spec.rows else []), *settings]) or row.name
+
+
+def claim_view(table: Table, claim: Claim) -> ClaimView:
+    """A sentence and its comparisons; a table that the paper has not has no gain of the paper's."""
+    counted = [f"{count} {verdict}" for verdict in get_args(Verdict) if (count := claim.count(verdict))]
+    total = len(claim.comparisons)
+    summary = f"{total} {'comparison' if total == 1 else 'comparisons'}: {', '.join(counted)}"
+    lines = [comparison_texts(table, comparison) for comparison in claim.comparisons]
+    if table.of_paper:
+        return ClaimView(claim.says, summary, claim.verdict, Texts(CLAIM_HEADS, lines, (1, 2, 3)))
+    heads, lines = CLAIM_HEADS[:1] + CLAIM_HEADS[2:], [line[:1] + line[2:] for line in lines]
+    return ClaimView(claim.says, summary, claim.verdict, Texts(heads, lines, (1, 2)))
+
+
+def comparison_texts(table: Table, comparison: Comparison) -> list[str]:
+    """The two rows and the column, the paper's gain, ours, its interval and the verdict, as text."""
+    digits = decimals(table, comparison.column)
+    gain = comparison.gain
+    rows = f"{row_title(table, comparison.better)} against {row_title(table, comparison.worse)}"
+    printed = NONE if comparison.table_gain is None else f"{comparison.table_gain:+.2f}"
+    if comparison.text_gain is not None and f"{comparison.text_gain:+.2f}" != printed:
+        printed = f"{comparison.text_gain:+.2f} in the text, {printed} in the table"
+    return [
+        f"{rows}, {comparison.column}",
+        printed,
+        NOT_RUN if gain is None else f"{gain.difference:+.{digits}f}",
+        NONE if gain is None else f"{gain.low:+.{digits}f} to {gain.high:+.{digits}f}",
+        comparison.verdict,
+    ]
+
+
+def shape_texts(table: Table, found: Sequence[Shape]) -> Texts:
+    """The columns' shapes under `SHAPE_HEADS`."""
+    rows = sum(not row.quoted for row in table.rows)
+    lines = []
+    for shape in found:
+        # + 0.0: no minus before a zero
+        known = NONE if shape.correlation is None else f"{round(shape.correlation, 2) + 0.0:+.2f}"
+        ours = " and ".join(row_title(table, row) for row in shape.ours)
+        paper = " and ".join(row_title(table, row, of_paper=True) for row in shape.paper)
+        lines.append([shape.column, ours, paper, known, f"{shape.rows} of {rows}"])
+    return Texts(SHAPE_HEADS, lines, (3, 4))

@@ -1,0 +1,81 @@
+"""A table as a CSV file, numbers in full, and such a file as a table where the runs behind it are not at hand."""
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+
+from delta_lora.errors import UserError
+from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.tables.spec import TableSpec, table_spec
+from delta_lora.suite.tables.table import COUNTS, Number, Row, Table
+
+
+def to_csv(table: Table) -> str:
+    """One line per row of the table; empty where there is none, and why in ``status``."""
+    return pd.DataFrame([record(table, row) for row in table.rows]).to_csv(index=False, lineterminator="\n")
+
+
+def record(table: Table, row: Row) -> dict[str, Any]:
+    """One row, column by column; the columns ``… (paper)`` only where the table is one of the paper's."""
+    found: dict[str, Any] = {"row": row.name}
+    if "method" in table.spec.rows:
+        found["label"] = row.label
+    for head, (ours, paper) in row.settings.items():
+        found |= {head: ours, f"{head} (paper)": paper}
+    if table.spec.parameters:
+        for name in COUNTS:
+            found |= {name: "-".join(map(str, row.counts[name])), f"{name} (paper)": row.printed[name]}
+    for column in table.spec.columns:
+        score = row.scores[column]
+        found |= {
+            column: "" if score is None else repr(score.mean),
+            f"{column} sd": "" if score is None or score.sd is None else repr(score.sd),
+            f"{column} seeds": 0 if score is None else score.seeds,
+            f"{column} (paper)": row.printed[column],
+        }
+    found["status"] = "quoted" if row.quoted else "run" if row.complete else "not run"
+    found["runs"] = " ".join({run.key: None for by_seed in row.runs.values() for run in by_seed.values()})
+    return {name: value for name, value in found.items() if table.of_paper or not name.endswith(" (paper)")}
+
+
+def read_table(text: str, grid: Grid) -> Table:
+    """The table that a file of `to_csv` shows, without the runs: they are in no repository, their tables are.
+
+    Args:
+        grid: of the same table; how many of its seeds were asked for then is taken to be those that were found.
+
+    Raises:
+        UserError: the grid names no table, or the file is not one of its.
+    """
+    assert grid.table is not None
+    spec = table_spec(grid.config, grid.table)
+    try:
+        lines = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False).to_dict("records")
+        rows = [read_row(spec, {str(name): value for name, value in line.items()}) for line in lines]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{grid.table}.csv is no rendered table ({error}); render it anew: make {grid.table}") from None
+    return Table(grid.table, spec, grid, {}, rows, [])
+
+
+def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
+    """One row back from its line.
+
+    Raises:
+        KeyError, ValueError: it has not what `record` writes.
+    """
+    scores: dict[str, Number | None] = {}
+    for column in spec.columns:
+        sd, seeds = line[f"{column} sd"], int(line[f"{column} seeds"])
+        known = Number(float(line[column]), float(sd) if sd else None, seeds, seeds) if line[column] else None
+        scores[column] = known
+    return Row(
+        name=line["row"],
+        label=line.get("label", ""),
+        settings={head: (line[head], line.get(f"{head} (paper)", "")) for head in spec.rows if head != "method"},
+        scores=scores,
+        printed={column: line.get(f"{column} (paper)", "") for column in [*spec.columns, *COUNTS]},
+        counts={name: [int(text) for text in line.get(name, "").split("-") if text] for name in COUNTS},
+        runs={},
+    )

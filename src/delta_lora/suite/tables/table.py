@@ -1,0 +1,123 @@
+"""A table in numbers: rows of scores over seeds, each beside the paper's."""
+
+from dataclasses import dataclass
+
+from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables.spec import TableSpec
+
+NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
+QUOTED = "-quoted"  # ends the names of rows that the paper quotes
+COUNTS = ("trainable", "extra_updatable")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found and asked for."""
+
+    mean: float
+    sd: float | None
+    seeds: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    name: the paper's words for the row; where the paper has no such row, ours.
+    label: the method's, in tables whose rows are methods.
+    settings: further columns of ``spec.rows`` → (ours, the paper's) as text, "" where a side has no such row.
+    scores: column → our number, None where it has not been run.
+    printed: column → the paper's text, "" where it has none.
+    counts: of `COUNTS` → its different values among the row's runs, ascending.
+    runs: column → its runs by seed; none in a table that was read from a file.
+    """
+
+    name: str
+    label: str
+    settings: dict[str, tuple[str, str]]
+    scores: dict[str, Number | None]
+    printed: dict[str, str]
+    counts: dict[str, list[int]]
+    runs: dict[str, dict[int, Run]]
+
+    @property
+    def quoted(self) -> bool:
+        """Whether the paper itself quotes this row from elsewhere, so that there is nothing to run."""
+        return self.name.endswith(QUOTED)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every column has a score."""
+        return all(score is not None for score in self.scores.values())
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be shown.
+
+    name: of its file in ``configs/table``, and of those that are written of it.
+    metrics: column with scores → the metric's name in the records (the average has none).
+    problems: records that were left out, and why.
+    """
+
+    name: str
+    spec: TableSpec
+    grid: Grid
+    metrics: dict[str, str]
+    rows: list[Row]
+    problems: list[str]
+
+    @property
+    def heading(self) -> str:
+        """What it is called: ``Table 1``; where the paper has no such table, its name."""
+        return self.name if self.spec.number is None else f"Table {self.spec.number}"
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper's numbers stand beside ours."""
+        return self.spec.number is not None
+
+    @property
+    def swept(self) -> str | None:
+        """The setting of numbers that alone tells the rows apart, which a curve can be drawn over; None: none."""
+        if len(self.spec.rows) != 1 or "method" in self.spec.rows:
+            return None
+        (head,) = self.spec.rows
+        return head if all(is_numeral(text) for row in self.rows for text in row.settings[head] if text) else None
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs that stand in it, by key."""
+        found = {run.key: run for row in self.rows for runs in row.runs.values() for run in runs.values()}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def cells(self) -> int:
+        """How many runs it has when it is complete."""
+        return len({cell.key for cell in self.grid.cells})
+
+    @property
+    def comparable(self) -> bool:
+        """Whether ours may be held against the paper: its models, on all of its data."""
+        return comparable(self.grid)
+
+
+def comparable(grid: Grid) -> bool:
+    """Whether a grid's runs use the paper's models, and all of its data."""
+    return all(
+        cell.config.scale.comparable
+        and cell.config.task.source != "generated"
+        and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
+        for cell in grid.cells
+    )
+
+
+def is_numeral(text: str) -> bool:
+    """Whether a setting's text is a number: ``2``, ``0.5``, ``2e-4``."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
