@@ -79,6 +79,17 @@ def sha256_of(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
+def known_sha256(path: Path) -> str:
+    """:func:`sha256_of`, computed once a process while the file keeps its size and time."""
+    status = path.stat()
+    return _known_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _known_sha256(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
 def digest_of(files: Mapping[str, str]) -> str:
     """One digest for several files: SHA-256 over their names and SHA-256s, whatever archive they came in.
 
@@ -124,7 +135,7 @@ def check_local(folder: Path, sha256: Mapping[str, str]) -> None:
             "point data_dir or DELTA_LORA_DATA at a folder in the layout of docs/data.md, or unset it to download"
         )
     for name, expected in sha256.items():
-        found = sha256_of(folder / name)
+        found = known_sha256(folder / name)
         if found != expected:
             raise UserError(
                 f"{folder / name} is not the released file: its SHA-256 is {found}, expected {expected}; "
@@ -206,20 +217,19 @@ def check_blob(path: Path) -> None:
         return
     if not blob.is_file():
         raise UserError(f"{path} points to no file; delete that link, and the next run downloads it again")
-    status = blob.stat()
-    if blob_digest(blob, status.st_size, status.st_mtime_ns) != blob.name:
+    if blob_digest(blob) != blob.name:
         raise UserError(
             f"{path} is damaged: its content ({blob}) is not what the hub has; delete both, and the next run downloads "
             "them again"
         )
 
 
-@cache
-def blob_digest(blob: Path, size: int, changed: int) -> str:
-    """The digest that a file of the hub's cache is named by, computed once a process while the file stays the same.
+def blob_digest(blob: Path) -> str:
+    """The digest that a file of the hub's cache is named by.
 
     Large files (LFS) are named by their SHA-256, the others by git's SHA-1 of ``blob <size>`` and the content.
     """
     if len(blob.name) == 64:
-        return sha256_of(blob)
-    return sha1(b"blob %d\0" % size + blob.read_bytes(), usedforsecurity=False).hexdigest()
+        return known_sha256(blob)
+    content = blob.read_bytes()
+    return sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

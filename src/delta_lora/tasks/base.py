@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.files import digest_of, sha256_of
+from delta_lora.files import digest_of, known_sha256
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import checked
 from delta_lora.tasks.settings import TaskSettings
@@ -178,7 +178,7 @@ class Task(ABC):
             return "pinned"
         folder = self.fetch()
         try:
-            digest = digest_of({path.relative_to(folder).as_posix(): sha256_of(path) for path in self.files(folder)})
+            digest = digest_of({path.relative_to(folder).as_posix(): known_sha256(path) for path in self.files(folder)})
         except OSError as error:
             raise UserError(f"{folder} cannot be read ({error})") from error
         return "pinned" if digest == self.released() else digest
