@@ -36,7 +36,8 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
     from omegaconf import OmegaConf
     from peft import PeftModel
 
-    from delta_lora.models.load import CLASSES, check_safetensors, load_tokenizer, source
+    from delta_lora.models.checkpoint import check_safetensors
+    from delta_lora.models.load import CLASSES, load_tokenizer, source
     from delta_lora.suite.machine.quiet import quiet_libraries
     from delta_lora.suite.records.records import read_run
     from delta_lora.suite.run.decoding import decode

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, download, from_hub, sha256_of
 from delta_lora.methods.base import read_tensors
-from delta_lora.models.load import FILES, check_safetensors, load_model, load_tokenizer
+from delta_lora.models.checkpoint import FILES, check_safetensors
+from delta_lora.models.load import load_model, load_tokenizer
 from delta_lora.suite.cli import guard
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.records.checkpoints import SEAL

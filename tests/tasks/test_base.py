@@ -1,6 +1,9 @@
 """What every task has from its base class: where its data come from, and which data a run's key stands for."""
 
 import json
+import pkgutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+from delta_lora import tasks
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.cell import build_cell
@@ -63,3 +67,11 @@ def test_a_task_without_a_download_asks_for_its_folder(stranger: Callable[..., D
         build_cell(stranger("data_dir=null")).task.fetch()
     with pytest.raises(UserError, match="data_dir has no data of webnlg"):
         build_cell(stranger(f"data_dir={tmp_path}"))
+
+
+def test_settings_are_checked_without_what_trains_or_reads() -> None:
+    names = ", ".join(f"delta_lora.tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__))
+    heavy = ("torch", "transformers", "evaluate", "datasets", "pandas", "pyarrow")
+    code = f"import sys, {names}\nprint(*[name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []

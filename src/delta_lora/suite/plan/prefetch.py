@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, from_hub
-from delta_lora.models.load import FILES
+from delta_lora.models.checkpoint import FILES
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.config.settings import make_task
 from delta_lora.tasks.base import Task
