@@ -1,4 +1,4 @@
-"""Where numbers come from, in words: models, data, runs, machine, versions, commit; and the warning that says so."""
+"""Where numbers come from, in words: models, data, runs, machine, commit; the warning, and how to read a table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.records.records import Run
-from delta_lora.suite.tables.table import comparable
+from delta_lora.suite.tables.table import Table, comparable
 
 # Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
 NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
@@ -73,3 +73,28 @@ def tally(values: Sequence[str]) -> str:
     if len(counts) == 1:
         return counts[0][0]
     return "; ".join(f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in counts)
+
+
+def notes(table: Table) -> list[str]:
+    """How to read it: only what applies to this table."""
+    scores = [score for row in table.rows for score in row.scores.values() if score is not None]
+    lines = ["Bold: the best of a column."]
+    if table.of_paper:
+        lines = [
+            "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
+        ]
+    if any(row.quoted for row in table.rows):
+        lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
+    if table.spec.parameters:
+        unit = "M = 2²⁰ parameters" + (", the paper's unit" if table.of_paper else "")
+        if table.spec.plain_million:
+            unit += " (10⁶ where all of GPT-2, or all but its embeddings, is trained, as in the paper)"
+        lines.append(f"{unit}; ours are counted in the runs, without a classification head.")
+    if any(score.sd is not None for score in scores):
+        lines.append("± is the sample standard deviation over seeds.")
+    if table.spec.average:
+        lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding.")
+    lines += [f"Left out: {problem}." for problem in table.problems]
+    if len(table.runs) < table.cells:
+        lines.append(f"To train what has not been run: {table.grid.command}")
+    return lines

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from delta_lora.suite.pages.provenance import facts, models, warning
+from delta_lora.suite.pages.provenance import facts, models, notes, warning
 from delta_lora.suite.tables.claims import Claim, Comparison
 from delta_lora.suite.tables.compare import Verdict
 from delta_lora.suite.tables.shape import Shape, best, decimals, shapes
@@ -187,31 +187,6 @@ def score_text(score: Number, digits: int) -> str:
     if score.sd is not None:
         text += f" ± {score.sd:.{digits}f}"
     return text if score.seeds == score.asked else f"{text} ({score.seeds} of {score.asked})"
-
-
-def notes(table: Table) -> list[str]:
-    """How to read it: only what applies to this table."""
-    scores = [score for row in table.rows for score in row.scores.values() if score is not None]
-    lines = ["Bold: the best of a column."]
-    if table.of_paper:
-        lines = [
-            "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
-        ]
-    if any(row.quoted for row in table.rows):
-        lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
-    if table.spec.parameters:
-        unit = "M = 2²⁰ parameters" + (", the paper's unit" if table.of_paper else "")
-        if table.spec.plain_million:
-            unit += " (10⁶ where all of GPT-2, or all but its embeddings, is trained, as in the paper)"
-        lines.append(f"{unit}; ours are counted in the runs, without a classification head.")
-    if any(score.sd is not None for score in scores):
-        lines.append("± is the sample standard deviation over seeds.")
-    if table.spec.average:
-        lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding.")
-    lines += [f"Left out: {problem}." for problem in table.problems]
-    if len(table.runs) < table.cells:
-        lines.append(f"To train what has not been run: {table.grid.command}")
-    return lines
 
 
 def row_title(table: Table, row: Row, of_paper: bool = False) -> str:
