@@ -72,7 +72,7 @@ def bart(recipe: Recipe) -> Start:
 def roberta(recipe: Recipe) -> Start:
     """RoBERTa with its five special tokens and no pretraining: its circuits and the kinds of words are enough for GLUE.
 
-    Masked language modelling for some hundred steps, on statements told twice, left its scores as they were.
+    Masked language modelling for some hundred steps, on statements told twice, did not raise its scores.
     """
     sample = itertools.islice(corpus.pair_texts(random.Random(recipe.seed)), recipe.bpe_documents)
     bpe = pretrain.train_bpe((f" {text}" for text in sample), recipe.vocabulary, SPECIAL)
