@@ -30,7 +30,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor
 
 from delta_lora.methods.base import Method, Schedule
@@ -82,6 +81,8 @@ def start(model_name: str, method_name: str, device: str) -> Session:
 
 def checkpoint_bytes(session: Session) -> int:
     """Bytes of everything that a checkpoint to resume from holds."""
+    from peft import PeftModel, get_peft_model_state_dict  # after the suite, which keeps its imports quiet
+
     adapter = isinstance(session.model, PeftModel)
     weights = get_peft_model_state_dict(session.model, save_embedding_layers=False) if adapter else None
     tensors = list((weights or dict(session.model.named_parameters())).values())

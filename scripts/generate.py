@@ -59,7 +59,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
     stock = CLASSES[config.model.kind].from_pretrained(**source(config.model, cache_dir), use_safetensors=True)
     model = PeftModel.from_pretrained(stock, str(folder / "adapter")).merge_and_unload()
     tokenizer = load_tokenizer(config.model, cache_dir)
-    for text in decode(model, tokenizer, inputs, config.task.decode, config.model.kind, config.task.train.max_length):
+    for text in decode(model, tokenizer, inputs, config.task):
         print(text)
 
 

@@ -190,6 +190,5 @@ def test_a_cell_runs_end_to_end_and_its_adapter_is_a_stock_one(
     rows, adapter = run.predictions(), run.path / "adapter"
     tokenizer, base = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
     stock = PeftModel.from_pretrained(base, adapter).merge_and_unload()  # type: ignore[operator]
-    task = config.task
-    again = decode(stock, tokenizer, [row["input"] for row in rows], task.decode, "seq2seq", task.train.max_length)
+    again = decode(stock, tokenizer, [row["input"] for row in rows], config.task)
     assert again == [row["prediction"] for row in rows]

@@ -14,7 +14,8 @@ SETTINGS = {"beam_size": 3, "length_penalty": 0.8, "no_repeat_ngram_size": 4, "m
 
 
 def settings(**changes: float) -> DictConfig:
-    return OmegaConf.create({**SETTINGS, **changes})
+    """A task's, as far as decoding reads them."""
+    return OmegaConf.create({"decode": {**SETTINGS, **changes}, "train": {"max_length": 256}})
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_a_four_gram_of_the_prompt_can_be_generated_but_not_twice(
 
     monkeypatch.setattr(model, "forward", cyclic)
     prompt = [*cycle, *cycle]
-    (generated,) = generate(model, tokenizer, [prompt], settings(beam_size=1), "causal")
+    (generated,) = generate(model, tokenizer, [prompt], settings(beam_size=1).decode)
     assert generated[:6] == cycle, "the prompt's own 4-grams are allowed"
     assert generated[6:9] == cycle[:3]
     assert generated[9] != 13, "10 11 12 13 was generated before"
@@ -69,8 +70,8 @@ def test_the_processor_looks_at_the_generated_part_alone() -> None:
 def test_batching_and_order_do_not_change_the_texts(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
     model, tokenizer = loaded
     inputs = ["name : The Vaults", "Type : pub | price : more than £30", "pub", "name : The Vaults"]
-    together = decode(model, tokenizer, inputs, settings(batch_size=4), "causal", 256)
-    alone = [decode(model, tokenizer, [x], settings(), "causal", 256)[0] for x in inputs]
+    together = decode(model, tokenizer, inputs, settings(batch_size=4))
+    alone = [decode(model, tokenizer, [x], settings())[0] for x in inputs]
     assert together == alone
     assert together[0] == together[3]
 
@@ -82,7 +83,7 @@ def test_equal_inputs_are_decoded_once(
     seen: list[int] = []
     original = model.generate
     monkeypatch.setattr(model, "generate", lambda ids, **kw: (seen.append(len(ids)), original(ids, **kw))[1])
-    decode(model, tokenizer, ["a pub", "a pub", "a pub"], settings(), "causal", 256)
+    decode(model, tokenizer, ["a pub", "a pub", "a pub"], settings())
     assert seen == [1]
 
 
@@ -96,7 +97,7 @@ def test_the_cache_is_used_though_the_trainer_switched_it_off(
     monkeypatch.setattr(
         model, "forward", lambda input_ids, **kw: (widths.append(input_ids.shape[1]), forward(input_ids, **kw))[1]
     )
-    decode(model, tokenizer, ["a pub near Café Adriatic"], settings(), "causal", 256)
+    decode(model, tokenizer, ["a pub near Café Adriatic"], settings())
     assert widths[0] > 1
     assert set(widths[1:]) == {1}
 
@@ -106,4 +107,4 @@ def test_a_prompt_without_room_to_generate_is_an_error(
 ) -> None:
     model, tokenizer = loaded
     with pytest.raises(UserError, match="leave room for"):
-        decode(model, tokenizer, ["pub " * 300], settings(), "causal", 256)
+        decode(model, tokenizer, ["pub " * 300], settings())

@@ -125,7 +125,7 @@ def decoding_seconds(cell: Cell, model: PreTrainedModel, sample: Sample) -> floa
     chosen, count = sample.test_batches(task.decode.batch_size, BATCHES)
     start = time.perf_counter()
     for batch in chosen:
-        decode(model, sample.tokenizer, batch, task.decode, cell.spec.kind, task.train.max_length)
+        decode(model, sample.tokenizer, batch, task)
     return (time.perf_counter() - start) / len(chosen) * count
 
 

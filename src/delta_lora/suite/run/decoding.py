@@ -1,11 +1,11 @@
 """Beam search over the test inputs: each distinct input once, in batches of similar length (Tables 10 and 12)."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from rich.console import Console
 from rich.progress import track
 from transformers import (
     GenerationConfig,
@@ -17,6 +17,7 @@ from transformers import (
 
 from delta_lora.errors import UserError
 from delta_lora.suite.machine import ranks
+from delta_lora.suite.run.progress import Progress, watched
 
 
 class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
@@ -44,19 +45,18 @@ def decode(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     inputs: Sequence[str],
-    settings: DictConfig,
-    kind: str,
-    max_source_length: int,
+    task: DictConfig,
+    name: str | None = None,
 ) -> list[str]:
     """Generate a text for every input; several processes share the batches.
 
     Args:
         model: the plain model, adapters merged, on its device.
         inputs: source texts; equal ones are decoded once.
-        settings: ``beam_size``, ``length_penalty`` (the summed log-probability is divided by the generated length to
-            this power), ``no_repeat_ngram_size``, ``max_new_tokens``, ``batch_size`` (inputs at a time).
-        kind: "causal" (input, ``<|endoftext|>``, then the text) or "seq2seq".
-        max_source_length: longest encoder input in tokens (seq2seq).
+        task: its settings. ``decode`` has ``beam_size``, ``length_penalty`` (the summed log-probability is divided by
+            the generated length to this power), ``no_repeat_ngram_size``, ``max_new_tokens``, ``batch_size`` (inputs
+            at a time); ``train.max_length`` cuts the inputs of an encoder–decoder.
+        name: of the run, for a line a minute of how far it is; None: no such lines.
 
     Returns:
         One text per input, in the order given.
@@ -66,29 +66,44 @@ def decode(
     """
     model.eval()
     distinct = list(dict.fromkeys(inputs))
-    if kind == "causal":
-        encoded = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(distinct, add_special_tokens=False)["input_ids"]]
-        room = model.config.max_position_embeddings - settings.max_new_tokens
-        longest = max(len(ids) for ids in encoded)
-        if longest > room:
-            raise UserError(
-                f"a test input has {longest} tokens; with task.decode.max_new_tokens={settings.max_new_tokens} the "
-                f"model's {model.config.max_position_embeddings} positions leave room for {room}"
-            )
-    else:
-        encoded = tokenizer(distinct, truncation=True, max_length=max_source_length)["input_ids"]
-
+    encoded = encode(model, tokenizer, distinct, task)
     order = sorted(range(len(distinct)), key=lambda i: (len(encoded[i]), i))
-    batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
+    size = task.decode.batch_size
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
     texts: dict[str, str] = {}
     own = batches[ranks.rank() :: ranks.count()]
-    for batch in track(own, "decoding", disable=not sys.stdout.isatty()):
-        generated = generate(model, tokenizer, [encoded[i] for i in batch], settings, kind)
+    progress = Progress(name or "", len(distinct))
+    console = Console(stderr=True)
+    for batch in track(own, "decoding", console=console, disable=not (watched() and ranks.is_main())):
+        generated = generate(model, tokenizer, [encoded[i] for i in batch], task.decode)
         for i, ids in zip(batch, generated, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             texts[distinct[i]] = " ".join(str(text).split())
+        if name is not None:
+            progress.inputs("decoding", min(len(texts) * ranks.count(), len(distinct)))
     everyones = {source: text for part in ranks.gather(texts) for source, text in part.items()}
     return [everyones[source] for source in inputs]
+
+
+def encode(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs: list[str], task: DictConfig
+) -> list[list[int]]:
+    """Token ids of each prompt: a decoder-only model's is the input and ``<|endoftext|>``, an encoder's the input.
+
+    Raises:
+        UserError: a decoder-only model's prompt leaves no room for ``max_new_tokens`` in its positions.
+    """
+    if model.config.is_encoder_decoder:
+        return tokenizer(inputs, truncation=True, max_length=task.train.max_length)["input_ids"]
+    encoded = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(inputs, add_special_tokens=False)["input_ids"]]
+    room = model.config.max_position_embeddings - task.decode.max_new_tokens
+    longest = max(len(ids) for ids in encoded)
+    if longest > room:
+        raise UserError(
+            f"a test input has {longest} tokens; with task.decode.max_new_tokens={task.decode.max_new_tokens} the "
+            f"model's {model.config.max_position_embeddings} positions leave room for {room}"
+        )
+    return encoded
 
 
 def generate(
@@ -96,12 +111,11 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     settings: DictConfig,
-    kind: str,
 ) -> list[list[int]]:
     """Beam search over one batch; returns the generated token ids without the prompts."""
     width = max(len(ids) for ids in prompts)
     pad = tokenizer.pad_token_id
-    left = kind == "causal"
+    left = not model.config.is_encoder_decoder
     padding = [[0] * (width - len(ids)) for ids in prompts]
     ids = torch.tensor(
         [[pad] * len(p) + x if left else x + [pad] * len(p) for x, p in zip(prompts, padding, strict=True)]

@@ -38,6 +38,7 @@ from delta_lora.suite.records.records import (
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
 from delta_lora.suite.run.memory import as_memory_allows
+from delta_lora.suite.run.progress import TrainingProgress, said_each_minute
 from delta_lora.suite.run.results import Predicted, TrainResult
 from delta_lora.suite.run.selection import BestEpoch
 from delta_lora.suite.run.similarity import measure
@@ -104,7 +105,7 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
     check_disk(folder, model)
     counts = vars(cell.method.counts())
     trainer = make_trainer(cell, model, inputs, folder / "checkpoints", micro)
-    callbacks = [*cell.method.callbacks(), tracker]
+    callbacks = [*cell.method.callbacks(), tracker, TrainingProgress(cell.name, trainer.effective_batch)]
     if cell.task.generates:
         training = train_once(cell, trainer, callbacks, folder)
         del trainer  # and with it the optimizer's state, before there is decoding
@@ -156,10 +157,10 @@ def keep_adapter(cell: Cell, folder: Path) -> None:
 
 def decode_items(cell: Cell, inputs: Inputs) -> tuple[list[str], float]:
     """Merge the adapter and generate a text for every item; the texts and the seconds they took."""
-    began, task = time.time(), cell.config.task
+    began = time.time()
     model = cell.method.merge()
     sources = [item.input for item in inputs.items]
-    texts = decode(model, inputs.tokenizer, sources, task.decode, cell.spec.kind, task.train.max_length)
+    texts = decode(model, inputs.tokenizer, sources, cell.config.task, cell.name)
     return texts, round(time.time() - began, 2)
 
 
@@ -176,8 +177,9 @@ def keep_predictions(
 @ranks.on_main
 def score_and_record(cell: Cell, folder: Path, predicted: Predicted, tracker: Tracker, began: float) -> Run:
     """What is left when the predictions are there; ``began`` is when this process took up the run (Unix time)."""
-    resampler = cell.task.resampler(read_jsonl(folder / "predictions.jsonl"))
-    metrics = cell.task.columns_of(resampler.score())
+    with said_each_minute(cell.name, "scoring"):
+        resampler = cell.task.resampler(read_jsonl(folder / "predictions.jsonl"))
+        metrics = cell.task.columns_of(resampler.score())
     record: dict[str, Any] = {
         "key": cell.key,
         "config": OmegaConf.to_container(cell.config),
@@ -191,7 +193,8 @@ def score_and_record(cell: Cell, folder: Path, predicted: Predicted, tracker: Tr
     run = write_record(folder, record)
     remove_leftovers(folder)
     # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
-    PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
+    with said_each_minute(cell.name, "resampling the scores"):
+        PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
     print(f"{cell.name}: {summary(metrics)} in {run.train['wall_seconds']:.0f} s", flush=True)
     return run
 

@@ -14,6 +14,7 @@ from delta_lora.suite.config.init_from import START
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.records.records import intact, read_sealed, set_aside, write_sealed
 from delta_lora.suite.run.inputs import Inputs
+from delta_lora.suite.run.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class BestEpoch(TrainerCallback):
         order = sorted(range(len(self.encoded)), key=lambda i: (len(self.encoded[i]["input_ids"]), i))
         size = self.cell.config.task.evaluation_batch_size
         outputs: dict[int, str] = {}
+        progress = Progress(self.cell.name, len(self.encoded))
         with torch.inference_mode(), self.trainer.autocast_smart_context_manager():
             for start in range(size * ranks.rank(), len(order), size * ranks.count()):
                 batch = order[start : start + size]
@@ -132,6 +134,7 @@ class BestEpoch(TrainerCallback):
                 logits = model(**collated.to(model.device)).logits.float().cpu()
                 values = logits.squeeze(-1) if logits.shape[-1] == 1 else logits.argmax(-1)
                 outputs |= {i: repr(value) for i, value in zip(batch, values.tolist(), strict=True)}
+                progress.inputs("evaluating", min(len(outputs) * ranks.count(), len(self.encoded)))
         model.train(training)
         everyones = {i: text for part in ranks.gather(outputs) for i, text in part.items()}
         return [everyones[i] for i in range(len(self.encoded))]

@@ -1,7 +1,6 @@
 """The one trainer: ``transformers.Trainer`` with the paper's settings, from the last checkpoint where there is one."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +21,7 @@ from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS, StopSignal, peak_memory
 from delta_lora.suite.records.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.run.inputs import Inputs
+from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
 from delta_lora.tasks.generation import IGNORED
@@ -146,7 +146,7 @@ def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> 
         seed=cell.config.seed,
         remove_unused_columns=False,
         report_to=[],
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=not watched(),
         dataloader_pin_memory=cuda,
         # Every method uses each parameter that it trains, and keeps no buffers that change.
         ddp_find_unused_parameters=False,
