@@ -36,6 +36,7 @@ from delta_lora.methods.base import Method, Schedule
 from delta_lora.models.load import PUBLISHED, random_model
 from delta_lora.models.settings import ModelSettings
 from delta_lora.settings import checked
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite.config.cell import model_spec
 from delta_lora.suite.plan.timing import Session
 
@@ -123,7 +124,7 @@ def peak_resident_bytes() -> int:
     """Largest resident set of this process so far."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would also count the parent's size at the fork
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -212,6 +213,7 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    replace_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
@@ -233,14 +235,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = list(MODELS) if options.model == "all" else [options.model]
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"{options.device}.json"
-    kept = json.loads(path.read_text())["rows"] if path.is_file() else []
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     for name in names:
         measured = measure(name, options)
         kept = [row for row in kept if row["model"] != name] + measured
         kept.sort(key=lambda row: list(MODELS).index(row["model"]))  # a model measured again keeps its place
         record = {"environment": environment(options), "rows": kept}
-        path.write_text(json.dumps(record, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(record))
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

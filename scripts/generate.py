@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from delta_lora.errors import UserError
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard
 
 
@@ -64,6 +65,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delta_lora.errors import UserError
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard, per_table
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

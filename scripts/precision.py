@@ -20,6 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from delta_lora import DeltaLora
 from delta_lora.models.gpt2 import split_attention
+from delta_lora.streams import replace_unprintable
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -80,6 +81,7 @@ def weight(layer: nn.Module) -> Tensor:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    replace_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bfloat16", "float16"])
     parser.add_argument("--steps", type=int, default=400, help="optimizer steps (default: 400)")

@@ -10,6 +10,7 @@ Bare words are tables and figures, by their file in configs/table, or all; the r
 
 import sys
 
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard, per_table
 from delta_lora.suite.plan.prefetch import bytes_text, downloads
 
@@ -36,4 +37,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(guard(main))

@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard, one_line, per_table
 from delta_lora.suite.config.compose import MISTAKES
 
@@ -127,6 +128,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

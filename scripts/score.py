@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from delta_lora.errors import UserError
 from delta_lora.metrics import files, glue
+from delta_lora.streams import replace_unprintable
 
 TASKS = ("e2e", "webnlg", "xsum", *(f"glue/{name}" for name in glue.TASKS))
 
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the scores; 0, or 2 after a line on standard error that says what is wrong with the input."""
+    replace_unprintable()
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("hypotheses", metavar="HYPOTHESES", type=Path, help="the system's output")

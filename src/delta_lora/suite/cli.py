@@ -12,6 +12,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
 from delta_lora.errors import Interrupted, RunError, redacted
+from delta_lora.streams import replace_unprintable
 from delta_lora.suite import sweep
 from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, misapplied
 
@@ -46,6 +47,7 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
 
     def job(config: DictConfig) -> Any:
         composed.append(config)
+        replace_unprintable()  # in a process of a launcher, too
         try:
             return function(config)
         except Exception as error:
@@ -71,6 +73,7 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         for caught in errors:
             raise caught
 
+    replace_unprintable()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting with 1
     if "LOCAL_RANK" in os.environ:
         return together(run)
