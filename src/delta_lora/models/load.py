@@ -1,6 +1,6 @@
 """Models and tokenizers: from the hub, from a folder, or made by the project; GPT-2 with its projections split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
 from delta_lora.models.gpt2 import split_attention
+from delta_lora.models.settings import dropout_fields
 
 CLASSES = {
     "causal": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
     "classification": AutoModelForSequenceClassification,
 }
+
+# Families whose positions start after the padding token's id, as RoBERTa's.
+AFTER_PADDING = {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 
 # The paper's models as published, by their name on the hub: their sizes are known without a network.
 PUBLISHED: dict[str, Callable[[], PretrainedConfig]] = {
@@ -73,22 +77,53 @@ def load_config(model: DictConfig, cache_dir: Path, **overrides: Any) -> Pretrai
     return guarded(model, AutoConfig.from_pretrained, **source(model, cache_dir), **overrides)
 
 
-def load_tokenizer(model: DictConfig, cache_dir: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; GPT-2's has no padding token and gets its end-of-text token for it.
+def check_config(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]) -> PretrainedConfig:
+    """The model's Transformers configuration with the task's dropout probabilities, held against its settings.
+
+    Args:
+        model: the ``model`` configuration group.
+        cache_dir: where tiny models are made.
+        dropouts: ``task.train.dropouts``, by names that all models share.
 
     Raises:
-        UserError: it has no end-of-text token, or tokens that the model has no embedding for.
+        UserError: ``model.hidden_size`` is not the model's, or ``model.dropouts`` names a field that it has none of.
+    """
+    config, fields = load_config(model, cache_dir), dropout_fields(model, dropouts)
+    width = config.get_text_config().hidden_size
+    if width != model.hidden_size:
+        raise UserError(f"model.hidden_size={model.hidden_size}, but {model.name} has {width}; correct it")
+    unknown = [name for name in fields if not hasattr(config, name)]
+    if unknown:
+        raise UserError(
+            f"model.dropouts names {', '.join(unknown)}, and the {config.model_type} configuration has no such field; "
+            "correct it"
+        )
+    config.update(fields)
+    return config
+
+
+def load_tokenizer(model: DictConfig, cache_dir: Path) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; where it has no padding token, as GPT-2's, its end-of-text token is taken for it.
+
+    Raises:
+        UserError: it lacks a token that the model's kind needs (the end of a text, for one that generates; padding),
+            or has tokens that the model has no embedding for.
     """
     tokenizer = guarded(model, AutoTokenizer.from_pretrained, **source(model, cache_dir))
-    if tokenizer.eos_token is None:
+    if model.kind != "classification" and tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of {model.name} has no eos_token, which ends a text; use another checkpoint")
-    size = load_config(model, cache_dir).vocab_size
-    if len(tokenizer) > size:
+    config = load_config(model, cache_dir).get_text_config()
+    if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"the tokenizer of {model.name} has {len(tokenizer)} tokens, the model {size}: they do not belong together"
+            f"the tokenizer of {model.name} has {len(tokenizer)} tokens, the model {config.vocab_size}: they do not "
+            "belong together"
         )
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"the tokenizer of {model.name} has no pad_token and no eos_token; use another checkpoint")
         tokenizer.pad_token = tokenizer.eos_token
+    if getattr(config, "type_vocab_size", 2) < 2:  # one segment: the model has no embedding for a second
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer
 
 
@@ -100,24 +135,17 @@ def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]
     Args:
         model: the ``model`` configuration group.
         cache_dir: where tiny models are made.
-        dropouts: Transformers' names (``resid_pdrop``, ``dropout`` …) → probability.
+        dropouts: ``task.train.dropouts``, as for :func:`check_config`.
         overrides: further fields of the Transformers configuration (``num_labels`` …).
     """
     import torch
 
-    config = load_config(model, cache_dir)
-    if config.hidden_size != model.hidden_size:
-        raise UserError(f"model.hidden_size={model.hidden_size}, but {model.name} has {config.hidden_size}; correct it")
-    unknown = [name for name in dropouts if not hasattr(config, name)]
-    if unknown:
-        raise UserError(
-            f"task.train.dropouts names {', '.join(unknown)}, which the {config.model_type} configuration has not"
-        )
+    check_config(model, cache_dir, dropouts)
     loaded, found = guarded(
         model,
         CLASSES[model.kind].from_pretrained,
         **source(model, cache_dir),
-        **dropouts,
+        **dropout_fields(model, dropouts),
         **overrides,
         dtype=torch.float32,
         use_safetensors=True,
@@ -183,17 +211,39 @@ def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:
         ) from error
 
 
-def check_lengths(model: PreTrainedModel, examples: list[dict[str, Any]]) -> None:
+def positions(config: PretrainedConfig) -> int | None:
+    """Longest text of the model in tokens; None where its positions are relative alone (T5, DeBERTa-v3)."""
+    config = config.get_text_config()
+    most: int | None = getattr(config, "max_position_embeddings", None)
+    if most is None or not getattr(config, "position_biased_input", True):
+        return None
+    return most - (config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0)
+
+
+def check_lengths(config: PretrainedConfig, examples: Sequence[Mapping[str, Any]]) -> None:
     """The model has a position for every token of the longest example.
 
     Raises:
         UserError: it has not.
     """
-    # RoBERTa's positions start after the padding token's id.
-    unused = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
-    room = model.config.max_position_embeddings - unused
+    room = positions(config)
     longest = max(len(example["input_ids"]) for example in examples)
-    if longest > room:
+    if room is not None and longest > room:
         raise UserError(
             f"an example has {longest} tokens, the model has {room} positions; give task.train.max_length={room}"
+        )
+
+
+def check_room(config: PretrainedConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """A decoder-only model has positions for the longest prompt and what is generated after it.
+
+    Raises:
+        UserError: it has not.
+    """
+    most = positions(config)
+    longest = max(len(ids) for ids in prompts)
+    if most is not None and longest + max_new_tokens > most:
+        raise UserError(
+            f"a test input has {longest} tokens; with task.decode.max_new_tokens={max_new_tokens} the "
+            f"model's {most} positions leave room for {most - max_new_tokens}"
         )

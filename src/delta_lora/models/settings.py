@@ -1,7 +1,9 @@
 """What is set of a model: the ``model`` configuration group."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from delta_lora.errors import UserError
 from delta_lora.settings import Count, Settings, Texts, setting
 
 Kind = Literal["causal", "seq2seq", "classification"]
@@ -18,3 +20,27 @@ class ModelSettings(Settings):
     embedding_modules: Texts = setting("modules that ft-frozen-emb freezes")
     head_modules: Texts = setting("modules of a classification head: trained by every method, counted apart")
     hidden_size: Count = setting("width of the model, which bounds the rank")
+    dropouts: dict[str, str] = setting(
+        "its configuration's name for each of task.train.dropouts (hidden: resid_pdrop)", default={}
+    )
+
+
+def dropout_fields(model: Any, probabilities: Mapping[str, float]) -> dict[str, float]:
+    """A task's dropout probabilities by the names that the model's Transformers configuration has for them.
+
+    Args:
+        model: :class:`ModelSettings`, or the ``model`` configuration group.
+        probabilities: ``task.train.dropouts``; 0 is left out where the model has no such dropout.
+
+    Raises:
+        UserError: the model has no name for one that is not 0.
+    """
+    names = getattr(model, "dropouts", {})
+    for name, probability in probabilities.items():
+        if probability and name not in names:
+            known = f"has names for {', '.join(names)}" if names else "is empty"
+            raise UserError(
+                f"task.train.dropouts.{name}={probability}, and model={model.name} has no such dropout: model.dropouts "
+                f"{known}; name its field there, or give 0"
+            )
+    return {names[name]: probability for name, probability in probabilities.items() if name in names}

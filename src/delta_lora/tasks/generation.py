@@ -46,29 +46,33 @@ class GenerationTask(Task):
         return limit(self.read_test(self.fetch()), self.settings.max_test_examples)
 
 
+def causal_prompts(tokenizer: "PreTrainedTokenizerBase", sources: Sequence[str]) -> list[list[int]]:
+    """What a decoder-only model reads before it writes, in training and in decoding: the input, then the end token."""
+    encoded = tokenizer(list(sources), add_special_tokens=False)["input_ids"]
+    return [[*ids, tokenizer.eos_token_id] for ids in encoded]
+
+
 def encode_causal(
     tokenizer: "PreTrainedTokenizerBase", pairs: Sequence[tuple[str, str]], max_length: int
 ) -> list[dict[str, list[int]]]:
     """Sequences for a decoder-only model, as microsoft/LoRA writes them.
 
-    Context tokens, ``<|endoftext|>``, " " + target, ``<|endoftext|>``; the loss is on what follows the first
-    ``<|endoftext|>`` only. A sequence over ``max_length`` loses the end of its target.
+    The prompt (:func:`causal_prompts`), " " + target, ``<|endoftext|>``; the loss is on what follows the prompt only.
+    A sequence over ``max_length`` loses the end of its target.
 
     Raises:
         UserError: a context alone fills ``max_length``.
     """
-    eos = tokenizer.eos_token_id
-    contexts = tokenizer([source for source, _ in pairs], add_special_tokens=False)["input_ids"]
+    prompts = causal_prompts(tokenizer, [source for source, _ in pairs])
     targets = tokenizer([f" {target}" for _, target in pairs], add_special_tokens=False)["input_ids"]
     examples = []
-    for context, target in zip(contexts, targets, strict=True):
-        prompt = [*context, eos]
+    for prompt, target in zip(prompts, targets, strict=True):
         if len(prompt) >= max_length:
             raise UserError(
                 f"a training input has {len(prompt)} tokens, task.train.max_length is {max_length}: nothing of its "
                 "target would be left; raise task.train.max_length"
             )
-        tokens = [*prompt, *target, eos][:max_length]
+        tokens = [*prompt, *target, tokenizer.eos_token_id][:max_length]
         labels = [IGNORED] * len(prompt) + tokens[len(prompt) :]
         examples.append({"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": labels})
     return examples

@@ -94,13 +94,13 @@ class Glue(Task):
     def encode(
         self, tokenizer: "PreTrainedTokenizerBase", sentences: Sequence[Sequence[str]]
     ) -> list[dict[str, list[int]]]:
-        """Single sentences or pairs, the longer one of a pair cut first, to ``train.max_length`` tokens."""
+        """Single sentences or pairs, the longer one of a pair cut first, to ``train.max_length`` tokens.
+
+        All that the tokenizer returns goes to the model: a BERT tells the sentences apart by ``token_type_ids``.
+        """
         columns = [list(column) for column in zip(*sentences, strict=True)]
         encoded = tokenizer(*columns, truncation=True, max_length=self.settings.train.max_length)
-        return [
-            {"input_ids": ids, "attention_mask": mask}
-            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
-        ]
+        return [{name: values[i] for name, values in encoded.items()} for i in range(len(sentences))]
 
     def test_items(self) -> list[Item]:
         most = self.settings.max_test_examples

@@ -123,7 +123,7 @@ def test_the_key_changes_with_what_changes_the_numbers(composed: Callable[..., D
         "task.train.epochs=3",
         "task.decode.beam_size=2",
         "task.max_train_examples=1000",
-        "task.train.dropouts.attn_pdrop=0.1",
+        "task.train.dropouts.attention=0.1",
     ]
     keys = [key(composed), *(key(composed, change) for change in changes)]
     assert len(set(keys)) == len(keys)

@@ -100,7 +100,7 @@ class Runs:
 
     def dropout(self, group: str, method: str) -> dict[str, Any]:
         """A run whose result depends on every process's random numbers."""
-        return self.job(group, f"{method}-dropout", f"method={method}", "task.train.dropouts.resid_pdrop=0.1")
+        return self.job(group, f"{method}-dropout", f"method={method}", "task.train.dropouts.hidden=0.1")
 
     @staticmethod
     def micro(name: str) -> list[str]:

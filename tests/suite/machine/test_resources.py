@@ -435,6 +435,6 @@ def test_an_example_longer_than_the_model_is_told_before_training(short: Short) 
 
     config = short()
     model = load_model(config.model, Path("unused"), config.task.train.dropouts)
-    check_lengths(model, [{"input_ids": [0] * 256}])
+    check_lengths(model.config, [{"input_ids": [0] * 256}])
     with pytest.raises(UserError, match="an example has 257 tokens, the model has 256 positions; give"):
-        check_lengths(model, [{"input_ids": [0] * 9}, {"input_ids": [0] * 257}])
+        check_lengths(model.config, [{"input_ids": [0] * 9}, {"input_ids": [0] * 257}])

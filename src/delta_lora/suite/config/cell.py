@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.methods.lookup import method_class
-from delta_lora.models.settings import ModelSettings
+from delta_lora.models.settings import ModelSettings, dropout_fields
 from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.config.init_from import check_start
 from delta_lora.suite.config.key import run_key
@@ -82,6 +82,7 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
         )
     check_processes(task.settings.train)
     check_model(settings.model)
+    dropout_fields(settings.model, task.settings.train.dropouts)  # its errors
     method = build_method(config.method)
     largest_rank = settings.model.hidden_size
     method.validate(largest_rank, task.settings.train.max_steps or 2**31)  # the rank and the like, before data are read

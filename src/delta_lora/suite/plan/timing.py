@@ -19,6 +19,7 @@ from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.models.load import PUBLISHED, load_model, random_model
+from delta_lora.models.settings import dropout_fields
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.plan.prefetch import model_here
 from delta_lora.suite.plan.sample import Sample
@@ -139,5 +140,5 @@ def model_for(cell: Cell) -> PreTrainedModel:
     if group.path is None or model_here(group):
         return load_model(group, cell.cache_dir, dropouts, **settings)
     if group.path in PUBLISHED:
-        return random_model(group.kind, PUBLISHED[group.path](), **dropouts, **settings)
+        return random_model(group.kind, PUBLISHED[group.path](), **dropout_fields(group, dropouts), **settings)
     raise UserError(f"model {group.name} is not here, and its size is not known; `make prefetch` gets it")

@@ -15,9 +15,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from delta_lora.errors import UserError
+from delta_lora.models.load import check_room
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.run.progress import Progress, watched
+from delta_lora.tasks.generation import causal_prompts
 
 
 class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
@@ -95,14 +96,8 @@ def encode(
     """
     if model.config.is_encoder_decoder:
         return tokenizer(inputs, truncation=True, max_length=task.train.max_length)["input_ids"]
-    encoded = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(inputs, add_special_tokens=False)["input_ids"]]
-    room = model.config.max_position_embeddings - task.decode.max_new_tokens
-    longest = max(len(ids) for ids in encoded)
-    if longest > room:
-        raise UserError(
-            f"a test input has {longest} tokens; with task.decode.max_new_tokens={task.decode.max_new_tokens} the "
-            f"model's {model.config.max_position_embeddings} positions leave room for {room}"
-        )
+    encoded = causal_prompts(tokenizer, inputs)
+    check_room(model.config, encoded, task.decode.max_new_tokens)
     return encoded
 
 

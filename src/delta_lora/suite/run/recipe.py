@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from delta_lora.errors import RunError, UserError
 from delta_lora.files import write_whole
-from delta_lora.models.load import check_lengths, load_model, resolved_revision
+from delta_lora.models.load import load_model, resolved_revision
 from delta_lora.suite.config.cell import Cell, build_cell
 from delta_lora.suite.config.init_from import START, start_key
 from delta_lora.suite.machine import ranks
@@ -101,7 +101,7 @@ def execute(cell: Cell, folder: Path) -> Run:
 def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path, micro: int) -> Predicted:
     """Load, prepare, train (``micro`` examples at once) and predict; what the record needs is then on disk."""
     transformers.set_seed(cell.config.seed)
-    model = prepare(cell, inputs)
+    model = prepare(cell)
     check_disk(folder, model)
     counts = vars(cell.method.counts())
     trainer = make_trainer(cell, model, inputs, folder / "checkpoints", micro)
@@ -119,11 +119,10 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
     return keep_predictions(cell, inputs, folder, classes, Predicted(training, counts, best_epoch=epoch))
 
 
-def prepare(cell: Cell, inputs: Inputs) -> nn.Module:
+def prepare(cell: Cell) -> nn.Module:
     """The pretrained model as the method trains it, from another task's run where ``task.init_from`` names one."""
     config = cell.config
     model = load_model(config.model, cell.cache_dir, config.task.train.dropouts, **cell.task.model_settings())
-    check_lengths(model, inputs.examples)
     prepared = cell.method.prepare(model, cell.spec, cell.schedule)
     if key := start_key(config):
         earlier = run_folder(cell.results_dir, key)
