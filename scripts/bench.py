@@ -32,6 +32,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import delta_lora.suite  # noqa: F401 (first: it keeps PEFT's import quiet)
 from delta_lora.methods.base import Method, Schedule
 from delta_lora.models.load import PUBLISHED, random_model
 from delta_lora.models.settings import ModelSettings

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 # Beside bitsandbytes, PEFT's import warns so on processors with AVX-512 BF16; the second line stands for the others.
 IMPORTS = """
@@ -14,4 +15,11 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load CPU g
 
 def test_peft_says_nothing_of_a_kernel_that_no_method_needs() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
+    assert "gemm_4bit_forward" not in done.stdout + done.stderr
+
+
+def test_neither_does_the_benchmark() -> None:
+    """It imports PEFT as soon as it starts; seen where bitsandbytes is installed and the processor has the kernel."""
+    script = Path(__file__).parents[3] / "scripts" / "bench.py"
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert "gemm_4bit_forward" not in done.stdout + done.stderr
