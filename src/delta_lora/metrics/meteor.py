@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from delta_lora.errors import UserError
 from delta_lora.metrics.java import JavaProgram, coco_file
 
 # METEOR's parameters for English (tuned for ranking), and its matchers' weights: exact, stem, synonym, paraphrase.
@@ -21,6 +20,9 @@ _TEST_LENGTH, _REFERENCE_LENGTH, _TEST_FUNCTION, _REFERENCE_FUNCTION = range(4)
 _MATCHERS = slice(4, 20)  # per matcher: content words of test and reference, function words of test and reference
 _CHUNKS, _TEST_MATCHES, _REFERENCE_MATCHES = 20, 21, 22
 COLUMNS = 23
+
+_CHECKS = 7  # between two segments stands a check: a text of 1 to 7 words against itself, in turn
+_CHECK_WORD = "check"
 
 
 class Meteor(JavaProgram):
@@ -38,15 +40,27 @@ class Meteor(JavaProgram):
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Statistics of each segment against its best reference: an array (segments, 23).
 
-        Each text is one line of tokens.
+        Each text is one line of tokens. A check whose answer is known stands before, between and after the segments,
+        so that an answer that belongs to another segment is noticed.
+
+        Raises:
+            UserError: the program failed, or its answers are not those to what was asked.
         """
         requests = [
             " ||| ".join(["SCORE", *refs, hypothesis.replace("|||", "").replace("  ", " ")])
             for hypothesis, refs in zip(hypotheses, references, strict=True)
         ]
-        lines = self.communicate("".join(request + "\n" for request in requests))[: len(requests)]
-        if len(lines) < len(requests):
-            raise UserError(f"METEOR gave {len(lines)} lines for {len(requests)} segments; please report the input")
+        checks = [1 + number % _CHECKS for number in range(len(requests) + 1)]
+        asked = [""] * (len(requests) + len(checks))
+        asked[::2], asked[1::2] = [_check_request(words) for words in checks], requests
+        *answers, _ = self.communicate("".join(line + "\n" for line in asked))
+        for words, line in zip(checks, answers[::2], strict=True):
+            if line.split() != _check_answer(words):
+                raise self.unexpected("lines that belong to something else", line)
+        lines = answers[1::2]
+        for line in lines:
+            if not line.startswith("Error") and not _is_statistics(line):
+                raise self.unexpected("something other than statistics", line)
         # A line that the jar takes for one without any reference is answered "Error: …": nothing matches.
         statistics = np.array(
             [[0.0] * COLUMNS if line.startswith("Error") else line.split() for line in lines],
@@ -75,6 +89,25 @@ def meteor(statistics: NDArray[np.float64]) -> float:
     matches = (statistics[_TEST_MATCHES] + statistics[_REFERENCE_MATCHES]) / 2
     penalty = _GAMMA * (statistics[_CHUNKS] / matches) ** _BETA
     return float(max(f_mean * (1 - penalty), 0.0))
+
+
+def _check_request(words: int) -> str:
+    text = " ".join([_CHECK_WORD] * words)
+    return f"SCORE ||| {text} ||| {text}"
+
+
+def _check_answer(words: int) -> list[str]:
+    """All ``words`` match exactly, in one chunk."""
+    count = f"{words}.0"
+    return [count, count, "0.0", "0.0", count, count, *["0.0"] * 14, "1.0", count, count]
+
+
+def _is_statistics(line: str) -> bool:
+    numbers = line.split()
+    try:
+        return len(numbers) == COLUMNS and all(float(number) >= 0 for number in numbers)
+    except ValueError:
+        return False
 
 
 def _weighted_length(words: float, function_words: float) -> float:

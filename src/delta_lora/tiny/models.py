@@ -80,7 +80,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
         seconds = round(time.monotonic() - started, 1)
         manifest = {"recipe": asdict(recipe), "loss": loss, "seconds": seconds, "files": files}
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         temporary.replace(folder)
     finally:
@@ -89,7 +89,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
 
 def _is_complete(folder: Path) -> bool:
     try:
-        files = json.loads((folder / _MANIFEST).read_text())["files"]
+        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(sha256_of(folder / name) == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError):
         return False
