@@ -1,5 +1,6 @@
 """Delta-LoRA for ``transformers.Trainer``."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from delta_lora.errors import UserError
 from delta_lora.layers import Anchor
 
 STATE_FILE = "delta_lora.safetensors"
+NOT_EXPORTED = """An adapter_model.safetensors in this folder holds the factors A and B alone. Delta-LoRA also moved the
+base weights W: over the original model, A and B are not the trained model.
+
+The whole of it, for stock PEFT, is written by callback.delta.export(folder), with the DeltaLoraCallback of the
+training. From a checkpoint, first resume the training, with a new DeltaLoraCallback of the same settings.
+"""
 
 
 class DeltaLoraCallback(TrainerCallback, ExportableState):
@@ -26,11 +33,14 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         callback.delta.export("adapter")
 
     Every checkpoint folder also gets ``delta_lora.safetensors`` (:meth:`DeltaLora.state_dict`). A checkpoint
-    is for resuming; its ``adapter_model.safetensors`` holds A and B alone. For use elsewhere, export.
+    is for resuming; its ``adapter_model.safetensors`` holds A and B alone, as does what ``trainer.save_model()``
+    writes: the movement of W is missing. For use elsewhere, export. As long as nothing is exported, the end of training
+    warns of it, and ``delta_lora_not_exported.txt`` says so in the checkpoints and in ``output_dir``.
 
     Args:
         update_ratio, start_steps, literal, adapter_name, anchor: as for :class:`DeltaLora`.
         resume_from: the checkpoint folder that training resumes from, where it is not in ``output_dir``.
+        remind: whether to warn, and to leave that file; False where your program exports by itself.
 
     Attributes:
         delta: the :class:`DeltaLora` at work, from the beginning of training on; ``None`` before.
@@ -45,9 +55,10 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         adapter_name: str | None = None,
         anchor: Anchor = "auto",
         resume_from: str | Path | None = None,
+        remind: bool = True,
     ) -> None:
         self.delta: DeltaLora | None = None
-        state_file.Settings(update_ratio, start_steps, literal)  # a wrong value is told at once
+        self._settings = state_file.Settings(update_ratio, start_steps, literal)  # a wrong value is told at once
         self._arguments: dict[str, Any] = {
             "update_ratio": update_ratio,
             "start_steps": start_steps,
@@ -56,6 +67,7 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
             "anchor": anchor,
         }
         self._resume_from = resume_from
+        self._remind = remind
 
     def attach(self, model: nn.Module) -> DeltaLora:
         """The :class:`DeltaLora` of this model, made at the first call; else training does that when it begins.
@@ -72,7 +84,7 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Attach to the model; continue from the checkpoint if the Trainer does.
+        """Attach to the model; continue from the checkpoint if the Trainer does; warn if W will never move.
 
         Raises:
             UserError: the checkpoint has no Delta-LoRA state, or that of another run.
@@ -83,6 +95,9 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         if state.global_step > 0:
             folder = Path(self._resume_from or args.resume_from_checkpoint or _folder(args, state))
             self._load(folder, _recorded_digest(state))
+        reason = self._settings.plain_lora(state.max_steps)
+        if reason and state.max_steps > 0 and state.is_world_process_zero:
+            warnings.warn(f"this training {reason}", stacklevel=2)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -94,19 +109,38 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the state to the checkpoint that the Trainer has just written."""
         if args.should_save:
-            state_file.write(self._running().state_dict(), _folder(args, state) / STATE_FILE)
+            folder = _folder(args, state)
+            state_file.write(self._running().state_dict(), folder / STATE_FILE)
+            self._leave_note(folder)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Where the Trainer has loaded the best checkpoint's A and B, take its anchor too."""
+        """Where the Trainer has loaded the best checkpoint's A and B, take its anchor too; warn of what is missing."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load(Path(state.best_model_checkpoint), None)
+        if self._half_saved() and state.is_world_process_zero:
+            warnings.warn(
+                "Delta-LoRA: what the Trainer saves is A and B alone, without the movement of W, and nothing is"
+                " exported yet; write the whole adapter with callback.delta.export(folder)",
+                stacklevel=2,
+            )
+            if args.should_save and Path(str(args.output_dir)).is_dir():
+                self._leave_note(Path(str(args.output_dir)))
 
     def state(self) -> dict[str, Any]:
         """What ``trainer_state.json`` records: the arguments and a digest of the state saved beside it."""
         digest = state_file.digest(self.delta.state_dict()) if self.delta else None
-        return {"args": dict(self._arguments), "attributes": {}, "digest": digest}
+        return {"args": {**self._arguments, "remind": self._remind}, "attributes": {}, "digest": digest}
+
+    def _half_saved(self) -> bool:
+        """Whether W has moved, and no export of it is there."""
+        delta = self._running()
+        return self._remind and delta.anchored and delta.exported_at != delta.steps
+
+    def _leave_note(self, folder: Path) -> None:
+        if self._half_saved():
+            (folder / state_file.NOTE).write_text(NOT_EXPORTED, encoding="utf-8")
 
     def _load(self, folder: Path, digest: str | None) -> None:
         path = folder / STATE_FILE

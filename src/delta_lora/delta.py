@@ -1,5 +1,6 @@
 """Delta-LoRA for any PEFT model with LoRA layers (arXiv 2309.02411)."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -12,8 +13,9 @@ from transformers import PreTrainedModel
 from delta_lora import export, forms, layers
 from delta_lora import state as state_file
 from delta_lora.errors import UserError
-from delta_lora.inits import start_offsets
+from delta_lora.inits import START_LOST, start_offsets
 from delta_lora.layers import Anchor
+from delta_lora.peft_config import make_all_writable
 from delta_lora.reference import Algorithm1
 from delta_lora.state import Settings
 from delta_lora.updates import LowRankUpdate
@@ -52,7 +54,7 @@ class DeltaLora:
     Attributes:
         model: the unwrapped ``PeftModel``.
         update_ratio, start_steps: λ and K.
-        steps: optimizer steps seen so far.
+        steps, exported_at: optimizer steps seen so far, and those seen at the last :meth:`export`, if any.
         offsets: by layer, how far W was from the checkpoint's W_0 before training: PiSSA's part, another run's.
 
     Raises:
@@ -71,24 +73,24 @@ class DeltaLora:
         anchor: Anchor = "auto",
     ) -> None:
         self._settings = Settings(update_ratio, start_steps, literal)
-        if anchor not in ("fold", "branch", "auto"):
-            raise UserError(f"anchor must be 'fold', 'branch' or 'auto', got {anchor!r}")
+        layers.check_anchor(anchor)
         model = layers.unwrap(model)
         if adapter_name is None:
             adapter_name = model.active_adapter if isinstance(model, PeftModel) else "default"
         self._layers = layers.adapted_layers(model, adapter_name)
         assert isinstance(model, PeftModel)  # adapted_layers has refused anything else
+        make_all_writable(model)
         self.model, self.adapter_name = model, adapter_name
         self.update_ratio, self.start_steps, self.literal, self.steps = float(update_ratio), start_steps, literal, 0
         offsets = start_offsets(model, adapter_name)
         self.offsets: dict[str, LowRankUpdate] = offsets or {}
         self._start_known = offsets is not None
         self._anchor: Anchor = anchor
+        self.exported_at: int | None = None
         self._forms: list[forms.Form] = []
         self._open = True
-        if self.update_ratio > 0:
-            for layer in self._layers:
-                layers.check(layer, literal=literal, anchor=anchor)
+        for layer in self._layers if self.update_ratio > 0 else []:
+            layers.check(layer, literal=literal, anchor=anchor)
         self._watch = StepWatch([layer.b for layer in self._layers])
         self._probe = GradientProbe([layer.b for layer in self._layers])
 
@@ -205,18 +207,19 @@ class DeltaLora:
         return merged
 
     def export(self, directory: str | Path) -> None:
-        """Write the learned update as a stock PEFT adapter of rank 2r over the untouched base.
+        """Write the learned update as a stock PEFT adapter of rank 2r over the untouched base, and read it back.
 
         ``PeftModel.from_pretrained(stock_base, directory)`` needs nothing of this package; a split GPT-2's is one on
-        the stock fused ``c_attn``.
-
-        ``directory`` is made where missing.
+        the stock fused ``c_attn``. ``directory`` is made where missing.
 
         Raises:
-            UserError: as for :meth:`effective_delta`.
+            UserError, RunError: as for :meth:`effective_delta`; PEFT reads something else, so that nothing is exported.
         """
+        if reason := self._settings.plain_lora(self.steps):
+            warnings.warn(f"what is exported {reason}", stacklevel=2)
         updates = {name: LowRankUpdate(b, a) for name, b, a in self.effective_delta()}
         export.write_adapter(self.model, self.adapter_name, updates, Path(directory))
+        self.exported_at = self.steps
 
     def detach(self) -> None:
         """Remove every gradient hook and end the run; the model keeps what it has learned, for inference."""
@@ -236,10 +239,7 @@ class DeltaLora:
 
     def _check_start(self) -> None:
         if not self._start_known:
-            raise UserError(
-                f"adapter {self.adapter_name!r} rewrote the base at its start, which it has left, so that W_0 is not "
-                "known: make DeltaLora before the adapter is trained or loaded, or load its state first"
-            )
+            raise UserError(START_LOST.format(self.adapter_name))
 
     def __repr__(self) -> str:
         kinds = ", ".join(sorted({form.kind for form in self._forms}))

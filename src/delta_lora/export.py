@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from shutil import rmtree
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel
@@ -13,7 +14,11 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from delta_lora import readback
 from delta_lora.models.gpt2 import PARTS, SplitProjection, fuse_attention
+from delta_lora.peft_config import make_writable
+from delta_lora.readback import CONFIG, WEIGHTS
+from delta_lora.state import NOTE
 from delta_lora.updates import LowRankUpdate
 
 PREFIX = "base_model.model."  # of every key in a PEFT adapter file
@@ -43,7 +48,10 @@ def write_adapter(model: PeftModel, adapter: str, updates: Mapping[str, LowRankU
         model: the trained model.
         adapter: the adapter's name in it.
         updates: by the layer's name in the plain model; ranks may differ.
-        directory: made where missing.
+        directory: made where missing; what it holds is replaced once the new adapter is whole, and PEFT has read it.
+
+    Raises:
+        RunError: stock PEFT does not read back what was written; ``directory`` is as it was then.
     """
     joined = _fused(model, updates)
     tensors = {
@@ -56,11 +64,26 @@ def write_adapter(model: PeftModel, adapter: str, updates: Mapping[str, LowRankU
         tensors[f"{PREFIX}{name}.lora_B.weight"] = update.b
         if update.magnitude is not None:
             tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = update.magnitude
-    directory.mkdir(parents=True, exist_ok=True)
     # A clone each: safetensors refuses tensors that share memory, such as a head tied to its embedding.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(plain, directory / "adapter_model.safetensors", metadata={"format": "pt"})
-    _config(model, model.peft_config[adapter], joined).save_pretrained(str(directory))
+    config = _config(model, model.peft_config[adapter], joined)
+    make_writable(config)
+    new = not directory.exists()
+    unfinished = directory / ".unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(plain, unfinished / WEIGHTS, metadata={"format": "pt"})
+        config.save_pretrained(str(unfinished))
+        readback.check(model, unfinished, plain)
+        # The configuration goes first and comes last: nobody loads an old adapter's with the new weights.
+        for name in (CONFIG, NOTE):
+            (directory / name).unlink(missing_ok=True)
+        for name in (WEIGHTS, CONFIG):
+            (unfinished / name).replace(directory / name)
+    finally:
+        rmtree(unfinished)
+        if new and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def merge(model: PeftModel, adapter: str) -> PreTrainedModel:

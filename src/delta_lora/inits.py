@@ -19,6 +19,11 @@ REWRITING = re.compile(r"pissa(_niter_[1-9]\d*)?|olora")
 DATA = ("eva",)  # keeps W too, but is plain LoRA's start unless PEFT is given data for it
 ALLOWED = ", ".join(["true", "false", *KEEPING, "pissa", "pissa_niter_N", "olora"])
 
+START_LOST = (
+    "adapter {!r} rewrote the base at its start, which it has left, so that W_0 is not known: make DeltaLora before "
+    "the adapter is trained or loaded, or load its state first"
+)
+
 
 def rewrites(init: Any) -> bool:
     """Whether this ``init_lora_weights`` rewrites the base by s·B_0 A_0, and leaves what the model computes alone."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from peft import PeftModel, PeftType
@@ -60,6 +60,16 @@ class AdaptedLayer:
         return self.a.detach().clone(), self.b.detach().clone()
 
 
+def check_anchor(anchor: str) -> None:
+    """Refuse what is no :data:`Anchor`.
+
+    Raises:
+        UserError: with what there is.
+    """
+    if anchor not in get_args(Anchor):
+        raise UserError(f"anchor must be 'fold', 'branch' or 'auto', got {anchor!r}")
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The ``PeftModel`` inside ``torch.compile``, DDP and the like; where there is none, what is innermost."""
     while not isinstance(model, PeftModel):
@@ -77,6 +87,12 @@ def adapted_layers(model: nn.Module, adapter: str) -> list[AdaptedLayer]:
         UserError: no PEFT model, an unknown adapter, no LoRA layers, or a layer whose update is not B·A.
     """
     if not isinstance(model, PeftModel):
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise UserError(
+                f"this {type(model).__name__} has its adapter from Transformers' own integration (add_adapter or "
+                "load_adapter), which DeltaLora cannot export: give the model without it to peft.get_peft_model(model, "
+                "LoraConfig(…)), or a saved adapter to peft.PeftModel.from_pretrained(model, folder, is_trainable=True)"
+            )
         raise UserError(
             f"DeltaLora needs a PEFT model with LoRA layers, got {type(model).__name__}: wrap it with"
             " peft.get_peft_model(model, LoraConfig(…))"

@@ -18,6 +18,8 @@ from delta_lora.forms import Form
 from delta_lora.layers import AdaptedLayer, fold_obstacle
 from delta_lora.updates import LowRankUpdate
 
+NOTE = "delta_lora_not_exported.txt"  # beside an adapter that is not the whole model
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,6 +41,16 @@ class Settings:
             raise UserError(f"start_steps must be an integer ≥ 0, got {start!r}")
         if not isinstance(self.literal, bool):
             raise UserError(f"literal must be true or false, got {self.literal!r}")
+
+    def plain_lora(self, steps: int) -> str | None:
+        """Why a run of ``steps`` optimizer steps is plain LoRA, to go on from its subject; None where it is not."""
+        first = self.start_steps + 2
+        if self.update_ratio == 0 or steps >= first:
+            return None
+        return (
+            f"is plain LoRA: W first moves with step {first} (start_steps + 2), and there are {steps}; train longer or "
+            "give a smaller start_steps"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """By name, as a state has them."""

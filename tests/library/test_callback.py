@@ -1,6 +1,8 @@
 """DeltaLoraCallback in a real transformers.Trainer: steps, checkpoints, resuming."""
 
+import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +255,69 @@ def test_settings_restored_from_the_trainer_state(
     run = trainer(tmp_path, DeltaLoraCallback(9.0, 9), 12, restore_callback_states_from_checkpoint=True)
     run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert same_bits(everything(run.model), uninterrupted[1])
+
+
+def reloaded_difference(folder: Path, model: PeftModel) -> float:
+    """How far the logits of stock PEFT with the adapter in ``folder`` are from the trained model's."""
+    torch.manual_seed(0)
+    stock = GPT2LMHeadModel(gpt2_config(vocab_size=61, n_positions=16))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if "c_attn" not in config["target_modules"]:  # a checkpoint is of the split model
+        stock = split_attention(stock)
+    loaded = PeftModel.from_pretrained(stock, folder).eval()
+    tokens = Tokens()[0]["input_ids"][None]
+    with torch.no_grad():
+        return float((loaded(tokens).logits - model.eval()(tokens).logits).abs().max())
+
+
+def test_half_a_model_is_saved_with_a_word_and_the_whole_one_by_export(tmp_path: Path) -> None:
+    callback = DeltaLoraCallback(2.0, 1)
+    run = trainer(tmp_path, callback, 12, save_steps=12, learning_rate=2e-2)
+    with pytest.warns(UserWarning, match=r"A and B alone.*callback\.delta\.export\(folder\)"):
+        run.train()
+    run.save_model()
+    note = "delta_lora_not_exported.txt"
+    for folder in (tmp_path, tmp_path / "checkpoint-12"):
+        assert "callback.delta.export(folder)" in (folder / note).read_text(encoding="utf-8")
+        assert reloaded_difference(folder, run.model) > 1e-2
+    assert callback.delta is not None
+    callback.delta.export(tmp_path)
+    assert not (tmp_path / note).exists()
+    assert reloaded_difference(tmp_path, run.model) < 1e-5
+
+
+@pytest.mark.parametrize("options", [{"remind": False}, {"update_ratio": 0.0}])
+def test_nothing_is_said_where_nothing_is_missing(options: dict[str, Any], tmp_path: Path) -> None:
+    callback = DeltaLoraCallback(**{"update_ratio": 2.0, "start_steps": 1, **options})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*(export|plain LoRA)")
+        trainer(tmp_path, callback, 4, save_steps=4).train()
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_an_export_during_training_ends_the_reminder(tmp_path: Path) -> None:
+    class Export(TrainerCallback):
+        def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+            assert callback.delta is not None
+            callback.delta.export(tmp_path / "adapter")
+
+    callback = DeltaLoraCallback(2.0, 1)
+    run = trainer(tmp_path / "run", callback, 4, save_steps=4)
+    run.add_callback(Export())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*export")
+        run.train()
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(K + 1, True), (K + 2, False)])
+def test_a_training_too_short_for_w_to_move_is_called_plain_lora(steps: int, warned: bool, tmp_path: Path) -> None:
+    callback = DeltaLoraCallback(2.0, K, remind=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer(tmp_path, callback, steps).train()
+        assert callback.delta is not None
+        callback.delta.export(tmp_path / "adapter")
+    lines = [str(one.message) for one in told if "plain LoRA" in str(one.message)]
+    expected = [f"{what} is plain LoRA: W first moves with step 6" for what in ("this training", "what is exported")]
+    assert len(lines) == (2 if warned else 0)
+    assert all(line.startswith(start) for line, start in zip(lines, expected, strict=False))

@@ -55,7 +55,8 @@ class DeltaLoraMethod(LowRank):
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
         """Return ``model`` wrapped by PEFT; W moves once training with ``callbacks()`` is past K."""
         prepared = super().prepare(model, spec, schedule)
-        self._callback = DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal)
+        # No reminder: every run exports its adapter.
+        self._callback = DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal, remind=False)
         self._callback.attach(self.peft_model)
         return prepared
 

@@ -1,6 +1,6 @@
 """LoRA (Hu et al. 2022, arXiv 2106.09685) and its relatives, from PEFT."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from delta_lora.errors import UserError
 from delta_lora.methods import checks
 from delta_lora.methods.base import ModelSpec, Schedule
 from delta_lora.methods.peft_method import ADAPTER, PeftMethod, check_init, ranks_of
+from delta_lora.peft_config import plain
 from delta_lora.updates import LowRankUpdate
 
 PEFT_OPTIONS = (
@@ -117,11 +118,4 @@ class Lora(LowRank):
     def adapter_config(self) -> LoraConfig:
         """LoRA's, with the options in ``peft``."""
         options: dict[str, Any] = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout}
-        return LoraConfig(**options, **{name: _plain(value) for name, value in self.peft.items()})
-
-
-def _plain(value: Any) -> Any:
-    """A configuration's mapping or list as a dictionary or list, which PEFT can write as JSON."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+        return LoraConfig(**options, **plain(self.peft))

@@ -16,6 +16,7 @@ from delta_lora.anchor import shift
 from delta_lora.errors import UserError
 from delta_lora.layers import AdaptedLayer
 from delta_lora.methods.base import TASK_TYPES, Method, ModelSpec, Update, named_modules
+from delta_lora.peft_config import make_writable
 from delta_lora.updates import LowRankUpdate
 
 ADAPTER = "default"  # PEFT's name for a model's first one
@@ -47,6 +48,7 @@ class PeftMethod(Method):
         config.task_type = TASK_TYPES[spec.kind]
         config.target_modules = list(spec.target_modules)
         config.modules_to_save = list(spec.head_modules) or None
+        make_writable(config)
         self._spec = spec
         self._model = get_peft_model(model, config)
         for name, layer in self.adapted_layers().items():
