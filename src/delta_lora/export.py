@@ -108,6 +108,12 @@ def _config(model: PeftModel, trained: PeftConfig, updates: Mapping[str, LowRank
     config.lora_dropout = 0.0
     config.init_lora_weights = True
     config.inference_mode = True
+    if saved := config.modules_to_save:
+        # For a classifier PEFT adds its own guesses of a head's name: those that the model has are kept, each once.
+        there = tuple(name for name, _ in model.get_base_model().named_modules())
+        config.modules_to_save = [
+            name for name in dict.fromkeys(saved) if any(other.endswith(name) for other in there)
+        ] or None
     if any(isinstance(module, SplitProjection) for module in model.modules()):
         # Names of the split parts mean nothing to the stock model; its own are listed, as short as possible.
         names = [name for name, _ in model.get_base_model().named_modules()]
