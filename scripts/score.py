@@ -3,7 +3,7 @@
 Prints JSON: the scores in the units of the paper's tables, and under "official" those of the official scorer.
 
 Files, all UTF-8:
-  e2e      one hypothesis a line | references one a line, instances parted by an empty line
+  e2e      one hypothesis a line | references one a line, instances parted by an empty line; or testset_w_refs.csv
   webnlg   one hypothesis a line | JSON lines {"references": ["…"], "seen": true}
   xsum     one summary a line    | one reference a line
   glue/…   one label a line      | one label a line; for glue/mnli optionally a tab and matched or mismatched after it
@@ -54,7 +54,7 @@ def score(task: str, hypotheses: Path, references: Path) -> dict[str, Any]:
         return score_glue(task.removeprefix("glue/"), hypotheses, references)
     from delta_lora.metrics import e2e, webnlg, xsum  # imported late: --help and mistakes answer at once
 
-    predictions = files.read_lines(hypotheses)
+    predictions = files.read_texts(hypotheses)
     if task == "e2e":
         instances = files.read_e2e_references(references, len(predictions))
         check_counts(hypotheses, len(predictions), references, len(instances))
@@ -65,7 +65,7 @@ def score(task: str, hypotheses: Path, references: Path) -> dict[str, Any]:
         check_counts(hypotheses, len(predictions), references, len(entries))
         scores = webnlg.score(predictions, entries, seen)
         return {**scores, "official": webnlg.official(scores, seen)}
-    summaries = files.read_lines(references)
+    summaries = files.read_summaries(references)
     check_counts(hypotheses, len(predictions), references, len(summaries))
     scores = xsum.score(predictions, summaries)
     return {**scores, "official": xsum.official(scores)}

@@ -112,6 +112,17 @@ def test_e2e_references_without_empty_lines_are_one_each(tmp_path: Path) -> None
     assert files.read_e2e_references(path, 1) == [["a", "b", "c"]]
 
 
+def test_the_released_csv_is_read_as_instances(tmp_path: Path) -> None:
+    content = '"mr","ref"\r\n"name[A]","One, two."\r\n"name[B]","Three."\r\n"name[A]","Say ""four""."\r\n'
+    path = Path(write(tmp_path, "testset_w_refs.csv", content))
+    assert files.read_e2e_references(path, 2) == [["One, two.", 'Say "four".'], ["Three."]]
+
+
+def test_the_real_csv_has_630_instances(real_data: Path) -> None:
+    references = files.read_e2e_references(real_data / "e2e" / "testset_w_refs.csv", 630)
+    assert (len(references), sum(map(len, references))) == (630, 4693)
+
+
 def test_empty_hypotheses_are_items(tmp_path: Path) -> None:
     assert files.read_lines(Path(write(tmp_path, "hyp", "\na\n\n\n"))) == ["", "a", "", ""]
     assert files.read_lines(Path(write(tmp_path, "hyp", "\na"))) == ["", "a"]
@@ -142,6 +153,17 @@ WEBNLG_LINE = '{"references": ["x"], "seen": true}'
         ("glue/rte", "1\n", "1\n0\n", "1 hypotheses (an empty line is one) for the 2 instances"),
         ("glue/mnli", "1\n1\n", "1\tmatched\n0\n", "ref: 1 of 2 lines name their set"),
         ("glue/mnli", "1\n", "1\tother\n", "ref, line 1: set 'other'; give matched or mismatched"),
+        ("webnlg", "a\n", '{"references": ["x", " "], "seen": true}\n', "ref, line 1: reference 2 is empty"),
+        ("xsum", "a\nb\n", "x\n\n", "ref, line 2: an empty reference"),
+        ("e2e", "a\nb\n", '"mr","ref"\n"name[A]",""\n', "ref, line 2: expected a text in each of the columns"),
+        ("e2e", "a\nb\n", '"mr","ref"\n', "ref has no reference"),
+        ("e2e", "a\nb\n", "mr,ref,fixed\nx,y,z\n", "ref is CSV ('mr,ref,fixed'); give a text file"),
+        ("e2e", "a\nb\n", "MR\nname[A]\n", "ref is CSV ('MR')"),
+        ("e2e", "a\n", '<?xml version="1.0"?>\n<benchmark>\n', "ref is XML"),
+        ("e2e", "a\n", f"{WEBNLG_LINE}\n", "ref is JSON"),
+        ("e2e", '"mr","ref"\n"x","y"\n', "x\n\ny\n", "hyp is CSV"),
+        ("xsum", "a\n", "[\n", "ref is JSON"),
+        ("webnlg", "{}\n", f"{WEBNLG_LINE}\n", "hyp is JSON"),
         ("glue", "1\n", "1\n", "unknown task 'glue': choose one of e2e, webnlg, xsum, glue/mnli"),
     ],
 )

@@ -1,9 +1,13 @@
 """Hypotheses and references from files, in the formats of the official scorers."""
 
+import csv
 import json
 from pathlib import Path
 
 from delta_lora.errors import UserError
+
+# Columns of the releases (E2E, cleaned E2E, XSum): a line of these alone is the header of a CSV.
+_COLUMNS = {"mr", "ref", "fixed", "orig_mr", "id", "document", "summary", "references", "text", "target"}
 
 
 def read_lines(path: Path) -> list[str]:
@@ -30,19 +34,48 @@ def read_lines(path: Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
+def read_texts(path: Path) -> list[str]:
+    """The lines of a file that has one text a line; a text may be empty.
+
+    Raises:
+        UserError: as :func:`read_lines`, or the file is CSV, JSON or XML.
+    """
+    lines = read_lines(path)
+    _refuse_other_formats(lines, path)
+    return lines
+
+
+def read_summaries(path: Path) -> list[str]:
+    """One reference summary a line.
+
+    Raises:
+        UserError: as :func:`read_texts`, or an empty line (with its number).
+    """
+    lines = read_texts(path)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise UserError(f"{path}, line {number}: an empty reference; give one reference a line")
+    return lines
+
+
 def read_e2e_references(path: Path, instances: int) -> list[list[str]]:
     """References of tuetschek/e2e-metrics: one a line, instances parted by an empty line.
 
-    A file without an empty line has one reference per instance, unless there is just one instance.
+    The release's own ``testset_w_refs.csv`` (columns mr, ref) is read as well: an instance is a distinct MR, in the
+    order of the file. A file of lines without an empty one has one reference per instance, unless there is just one
+    instance.
 
     Args:
         path: The file.
         instances: How many hypotheses there are.
 
     Raises:
-        UserError: as :func:`read_lines`, or an instance without a reference (with the line).
+        UserError: as :func:`read_texts`, or an instance without a reference (with the line).
     """
     lines = [line.strip() for line in read_lines(path)]
+    if _first_row(lines) == ["mr", "ref"]:
+        return _released_references(lines, path)
+    _refuse_other_formats(lines, path)
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -83,6 +116,8 @@ def read_webnlg_references(path: Path) -> tuple[list[list[str]], list[bool]]:
         texts, flag = entry.get("references"), entry.get("seen")
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise UserError(f'{where}: "references" must be a list of one or more strings, got {texts!r:.80}')
+        if not all(text.strip() for text in texts):
+            raise UserError(f"{where}: reference {[bool(text.strip()) for text in texts].index(False) + 1} is empty")
         if not isinstance(flag, bool):
             raise UserError(f'{where}: "seen" must be true or false, got {flag!r:.80}')
         references.append(texts)
@@ -118,6 +153,49 @@ def read_mnli_references(path: Path) -> tuple[list[float], list[bool] | None]:
             f"{path}: {len(matched)} of {len(labels)} lines name their set; name it on every line or on none"
         )
     return labels, matched or None
+
+
+def _first_row(lines: list[str]) -> list[str]:
+    return [field.strip() for field in next(csv.reader(lines[:1]), [])]
+
+
+def _refuse_other_formats(lines: list[str], path: Path) -> None:
+    first = next((line.strip() for line in lines if line.strip()), "")
+    row = {field.lower() for field in _first_row([first])}
+    kind = ""
+    if first.startswith(("<?xml", "<benchmark")):
+        kind = "XML"
+    elif first.startswith(("{", "[")) and _is_json(first):
+        kind = "JSON"
+    elif row == {"mr"} or (len(row) > 1 and row <= _COLUMNS):
+        kind = "CSV"
+    if kind:
+        raise UserError(f"{path} is {kind} ({first!r:.60}); give a text file with one text a line")
+
+
+def _is_json(line: str) -> bool:
+    if line in ("{", "["):
+        return True
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _released_references(lines: list[str], path: Path) -> list[list[str]]:
+    references: dict[str, list[str]] = {}
+    reader = csv.reader((line + "\n" for line in lines), strict=True)
+    try:
+        next(reader)
+        for row in reader:
+            if len(row) != 2 or not all(field.strip() for field in row):
+                raise UserError(f"{path}, line {reader.line_num}: expected a text in each of the columns mr, ref")
+            references.setdefault(row[0], []).append(row[1])
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+    if not references:
+        raise UserError(f"{path} has no reference; give a row with mr and ref for each")
+    return list(references.values())
 
 
 def _number(text: str, path: Path, line: int) -> float:
