@@ -92,7 +92,8 @@ def checkpoint(family: str, folder: Path, generator: Path, **fields: Any) -> Pat
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     torch.manual_seed(0)
     size = {"vocab_size": len(tokenizer) + 3, "max_position_embeddings": 512}  # more rows than tokens, as T5 has
-    model = STOCK[kind].from_config(config(**{**size, **tokens, **fields}))
+    bare = {**STOCK, "classification": tf.AutoModel}[kind]  # an encoder comes without the head of a task
+    model = bare.from_config(config(**{**size, **tokens, **fields}))
     model.save_pretrained(folder)
     return folder
 
