@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import ROOT
+from helpers.extending import documented
 from helpers.runs import SHORT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -22,37 +23,11 @@ from delta_lora.suite.plan.plan import parameters
 from delta_lora.suite.records.records import read_jsonl, run_folder
 from delta_lora.suite.run.recipe import run_cell
 
-YAML = """\
-# PiSSA's start (Meng et al. 2024, arXiv 2404.02948), then Delta-LoRA.
-defaults: [delta-lora]
-
-_target_: pissa_delta_lora.PissaDeltaLora
-name: pissa-delta-lora
-label: PiSSA + Delta-LoRA
-"""
-
-MODULE = '''\
-"""PiSSA's start (Meng et al. 2024, arXiv 2404.02948) for Delta-LoRA."""
-
-from dataclasses import dataclass
-
-from peft import LoraConfig
-
-from delta_lora.methods.delta_lora import DeltaLoraMethod
-
-
-@dataclass(kw_only=True, eq=False)
-class PissaDeltaLora(DeltaLoraMethod):
-    """A and B start as the principal part of W, which moves from step K on."""
-
-    start: str = "pissa"
-
-    def adapter_config(self) -> LoraConfig:
-        """LoRA's, with PiSSA's start."""
-        config = super().adapter_config()
-        config.init_lora_weights = self.start
-        return config
-'''
+# As docs/extending.md has them, but for a module outside the package.
+YAML = documented()["configs/method/pissa-delta-lora.yaml"].replace(
+    "delta_lora.methods.pissa_delta_lora", "pissa_delta_lora"
+)
+MODULE = documented()["src/delta_lora/methods/pissa_delta_lora.py"]
 
 
 @pytest.fixture
