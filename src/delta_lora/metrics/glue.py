@@ -58,7 +58,7 @@ def score(
             ``accuracy-mismatched``.
 
     Raises:
-        UserError: an unknown task, a label that the task has not, or unequal numbers.
+        UserError: an unknown task, a label unknown to the task, or unequal numbers.
     """
     return GlueResampler(task, predictions, references, matched).score()
 

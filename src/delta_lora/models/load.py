@@ -224,7 +224,7 @@ def check_lengths(config: PretrainedConfig, examples: Sequence[Mapping[str, Any]
     """The model has a position for every token of the longest example.
 
     Raises:
-        UserError: it has not.
+        UserError: it lacks some.
     """
     room = positions(config)
     longest = max(len(example["input_ids"]) for example in examples)
@@ -238,7 +238,7 @@ def check_room(config: PretrainedConfig, prompts: Sequence[Sequence[int]], max_n
     """A decoder-only model has positions for the longest prompt and what is generated after it.
 
     Raises:
-        UserError: it has not.
+        UserError: it lacks some.
     """
     most = positions(config)
     longest = max(len(ids) for ids in prompts)

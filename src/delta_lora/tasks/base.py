@@ -121,7 +121,7 @@ class Task(ABC):
         """The data have as many training examples as the schedule was made for.
 
         Raises:
-            UserError: they have not.
+            UserError: they differ in number.
         """
         if found != self.train_size():
             raise UserError(

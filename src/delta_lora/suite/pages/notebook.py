@@ -142,7 +142,7 @@ def show_table(name: str) -> Shown:
 
 
 def show_own_tables() -> Shown:
-    """The tables in ``configs/table`` that the paper has not, one below the other."""
+    """The tables in ``configs/table`` that are not the paper's, one below the other."""
     shown: list[Shown] = []
     for name in own_tables():
         found = table(name)

@@ -163,7 +163,7 @@ def score_entry(table: Table, row: Row, column: str, is_best: tuple[bool, bool])
 
 
 def dash(text: str) -> str:
-    """A setting that a row has not, as a dash."""
+    """A setting that a row does not have, as a dash."""
     return NONE if text == NOT_PRINTED else text
 
 
@@ -200,7 +200,7 @@ def row_title(table: Table, row: Row, of_paper: bool = False) -> str:
 
 
 def claim_view(table: Table, claim: Claim) -> ClaimView:
-    """A sentence and its comparisons; a table that the paper has not has no gain of the paper's."""
+    """A sentence and its comparisons; a table of one's own has no gain of the paper's."""
     counted = [f"{count} {verdict}" for verdict in get_args(Verdict) if (count := claim.count(verdict))]
     total = len(claim.comparisons)
     summary = f"{total} {'comparison' if total == 1 else 'comparisons'}: {', '.join(counted)}"

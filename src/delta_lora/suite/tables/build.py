@@ -132,13 +132,13 @@ def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
 
 
 def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
-    """What the table needs of a run and its record has not: scores, counts, the device and the versions."""
+    """What the table needs of a run and its record lacks: scores, counts, the device and the versions."""
     scores = [name for name in cell_metrics(spec, cell).values() if not is_score(run.metrics.get(name))]
     return scores + [name for name in COUNTS if not is_count(run.counts.get(name))] + missing_facts(run)
 
 
 def missing_facts(run: Run) -> list[str]:
-    """What the line on where numbers come from needs of a run, and its record has not."""
+    """What the line on where numbers come from needs of a run, and its record lacks."""
     seconds, environment = run.train.get("wall_seconds"), run.environment
     lacking = [] if is_number(seconds) and 0 <= seconds < LONGEST else ["wall_seconds"]
     kinds: dict[str, Any] = {"device": str, "versions": dict, "git_commit": str | None}

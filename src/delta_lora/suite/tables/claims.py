@@ -64,7 +64,7 @@ def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
     """Hold every claim of a table's configuration against its runs.
 
     Raises:
-        UserError: a claim names a row or column that the table has not.
+        UserError: a claim names a row or column missing from the table.
     """
     named = {name for spec in table.spec.claims for name in (*spec.better, *spec.worse)}
     columns = [runs for row in table.rows if row.name in named for runs in row.runs.values()]

@@ -63,7 +63,7 @@ def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
     """One row back from its line.
 
     Raises:
-        KeyError, ValueError: it has not what `record` writes.
+        KeyError, ValueError: it is not what `record` writes.
     """
     scores: dict[str, Number | None] = {}
     for column in spec.columns:

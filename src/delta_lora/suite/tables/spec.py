@@ -18,7 +18,7 @@ class ClaimSpec:
     """A comparative sentence: some rows are each better than others in some columns.
 
     ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart), in a table
-    that the paper has not by ours; ``gains`` gives the gain that the paper's sentence prints for each column, or null
+    missing from the paper by ours; ``gains`` gives the gain that the paper's sentence prints for each column, or null
     where it prints none.
     """
 
@@ -35,7 +35,7 @@ class TableSpec:
     Args:
         title: what it is about.
         rows: what names a row: column of the paper's table → place in a cell's configuration.
-        number: the paper's table, which stands beside ours; null for a table that the paper has not.
+        number: the paper's table, which stands beside ours; null for a table of one's own.
         metrics: columns, by their names in the records; or
         tasks: columns that each show the first metric of a task, and
         average: a last column with their mean.
@@ -108,7 +108,7 @@ def names_with(section: Literal["table", "figure"]) -> list[str]:
 
 
 def own_tables() -> list[str]:
-    """The tables that the paper has not, by name."""
+    """The tables of one's own, which the paper does not print, by name."""
     return [name for name, config in all_files().items() if "table" in config and config.table.get("number") is None]
 
 

@@ -6,7 +6,7 @@ from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.spec import TableSpec
 
-NOT_PRINTED = "-"  # how the paper writes a setting that a row has not
+NOT_PRINTED = "-"  # how the paper writes a setting that a row does not have
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
 COUNTS = ("trainable", "extra_updatable")
 
