@@ -2,6 +2,7 @@
 
 import random
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -92,6 +93,25 @@ def test_ter_of_long_repetitive_hypotheses_is_fast() -> None:
     for _ in range(20):
         ter(hypothesis.split(), reference.split())
     assert (time.process_time() - start) / 20 < 0.05
+
+
+def test_ter_in_parts_equals_pyter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few candidates are measured at once, among equals the same one is taken: pyter's checksums again."""
+    for table in (1, 40, 97):
+        monkeypatch.setattr("delta_lora.metrics.ter._TABLE", table)
+        distances = [round(ter(hypothesis, reference) * len(reference)) for hypothesis, reference in random_pairs(200)]
+        assert distances[:20] == PYTER_FIRST and sum(distances) == PYTER_SUM
+
+
+def test_ter_of_a_long_hypothesis_takes_little_memory() -> None:
+    """All candidates at once took 0.5 GB here, growing with the square of the length."""
+    hypothesis = [word for word in "abcde" for _ in range(600)]
+    reference = ["b", "a", "d", "c", "e", "x", "a", "c", "y", "b", "d", "z", "a"]
+    tracemalloc.start()
+    ter(hypothesis, reference)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
 
 
 @pytest.mark.parametrize(

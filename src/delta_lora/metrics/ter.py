@@ -1,10 +1,12 @@
 """Translation edit rate exactly as the package ``pyter`` computes it, batched: GenerationEval's TER."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+_TABLE = 1_000_000  # words of the candidates that are measured at once: what bounds the memory
 
 
 def smallest_ter(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -24,7 +26,8 @@ def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
     An edit is an insertion, a deletion, a substitution or the shift of a run of words. Shifts are chosen
     greedily: of all runs that also occur at another position of the reference, moved there, the one is taken
     that lowers the Levenshtein distance most (of equals, the one whose word sequence sorts last), until none
-    lowers it. ``pyter`` measures one candidate after another; here one table is filled for all of them at once.
+    lowers it. ``pyter`` measures one candidate after another; here one table is filled for many of them at once,
+    for so many that the memory stays bounded however long the hypothesis is.
     """
     numbers = {word: number for number, word in enumerate(sorted({*hypothesis, *reference}))}
     target = np.array([numbers[word] for word in reference], dtype=np.int64)
@@ -33,14 +36,18 @@ def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
     least = _least_edits(hypothesis, reference)
     shifts = 0
     while distance > least:
-        candidates = words[_shift_orders(words, target)]
-        distances = _distances(candidates, target)
-        best = int(distances.min(initial=distance))
+        best, shifted = distance, list[int]()
+        for orders in _shift_orders(words, target):
+            candidates = words[orders]
+            distances = _distances(candidates, target)
+            lowest = int(distances.min())
+            if lowest < distance and lowest <= best:
+                # Numbers keep the words' order, so that they decide between equals as the words do.
+                last = max(candidates[distances == lowest].tolist())
+                best, shifted = lowest, last if lowest < best else max(last, shifted)
         if best == distance:
             break
-        distance = best
-        # Numbers keep the words' order, so that they decide between equals as the words do.
-        words = np.array(max(candidates[distances == best].tolist()), dtype=np.int64)
+        distance, words = best, np.array(shifted, dtype=np.int64)
         shifts += 1
     return (shifts + distance) / len(reference)
 
@@ -51,8 +58,8 @@ def _least_edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
     return max(len(hypothesis), len(reference)) - common
 
 
-def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Permutations of ``words``, (candidates, words): each moves one run that also occurs in ``target``.
+def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Permutations of ``words``, arrays (candidates, words): each moves one run that also occurs in ``target``.
 
     A run starts at any pair (i, j), i ≠ j, of equal words and goes on while the words stay equal; it is cut out
     at i and put back before position j of what is left (at the end, where that is shorter).
@@ -66,6 +73,15 @@ def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> NDArra
     starts, places = np.nonzero(equal)
     runs = lengths[starts, places]
     places = np.minimum(places, count - runs)
+    rows = max(1, _TABLE // count)
+    for first in range(0, len(starts), rows):
+        part = slice(first, first + rows)
+        yield _orders(count, starts[part], runs[part], places[part])
+
+
+def _orders(
+    count: int, starts: NDArray[np.int64], runs: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.int64]:
     position = np.arange(count)
     # New place of each word: within the run, or after it has closed up and made way for the run.
     start, run, place = starts[:, np.newaxis], runs[:, np.newaxis], places[:, np.newaxis]
