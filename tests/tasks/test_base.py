@@ -5,6 +5,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from delta_lora import tasks
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.cell import build_cell
-from delta_lora.tasks.base import Item
+from delta_lora.tasks.base import Item, spread
 from delta_lora.tasks.generation import GenerationTask
 
 
@@ -67,6 +68,20 @@ def test_a_task_without_a_download_asks_for_its_folder(stranger: Callable[..., D
         build_cell(stranger("data_dir=null")).task.fetch()
     with pytest.raises(UserError, match="data_dir has no data of webnlg"):
         build_cell(stranger(f"data_dir={tmp_path}"))
+
+
+def test_a_part_of_the_test_set_is_spread_over_all_of_it(stranger: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """64 sorted inputs: the first 4 would be one end of them."""
+    task = build_cell(stranger(f"data_dir={tmp_path / 'data'}", "task.max_test_examples=4")).task
+    assert [(item.id, item.input) for item in task.test_items()] == [(i, f"a {i}") for i in (0, 16, 32, 48)]
+    for size in range(1, 12):
+        for most in range(1, 14):
+            chosen = spread(list(range(size)), most)
+            gaps = [after - before for before, after in pairwise([*chosen, size])]
+            assert len(chosen) == min(size, most)
+            assert chosen[0] == 0
+            assert max(gaps) - min(gaps) <= 1, (size, most, chosen)
+    assert spread([1, 2, 3], None) == [1, 2, 3]
 
 
 def test_settings_are_checked_without_what_trains_or_reads() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from omegaconf import DictConfig
@@ -91,11 +92,13 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_the_real_release_has_its_known_sizes(real_data: Path, composed: Callable[..., DictConfig]) -> None:
-    config = composed("task=e2e", f"data_dir={real_data}", "scale=laptop", "task.max_train_examples=null")
-    task = E2E(config.task, real_data, Path("unused"))
+    given = ("task=e2e", f"data_dir={real_data}", "scale=laptop", "task.max_train_examples=null")
+    task = E2E(composed(*given).task, real_data, Path("unused"))
     assert task.fingerprint() == "pinned"
     task.check_files()
     assert task.train_size() == 42061
     items = task.test_items()
     assert len(items) == 630
     assert sum(len(item.references) for item in items) == 4693
+    few = E2E(composed(*given, "task.max_test_examples=63").task, real_data, Path("unused")).test_items()
+    assert mean(len(item.input) for item in few) == pytest.approx(mean(len(item.input) for item in items), rel=0.05)

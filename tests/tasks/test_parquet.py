@@ -130,6 +130,16 @@ def test_mnli_is_scored_on_both_halves_together_and_each_alone(
     assert scores == {"accuracy": 75, "accuracy-matched": 100, "accuracy-mismatched": 50}
 
 
+def test_a_part_is_spread_over_each_scored_split(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    words = [str(i) for i in range(9)]
+    table = pd.DataFrame({"premise": words, "hypothesis": words, "label": [0] * 9})
+    write(tmp_path / "glue" / "mnli", table, "train", "validation_matched", "validation_mismatched")
+    task = glue(composed, "mnli", tmp_path, "task.max_test_examples=3")
+    items = task.test_items()
+    assert [item.extra["sentences"][0] for item in items] == ["0", "3", "6"] * 2
+    assert [item.id for item in items] == [0, 3, 6, 9, 12, 15], "their places in all that is scored"
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "train", "scored"), [("cola", 8551, 1043), ("rte", 2490, 277), ("stsb", 5749, 1500)])
 def test_the_real_files_have_their_known_sizes(

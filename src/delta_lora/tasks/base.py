@@ -135,7 +135,7 @@ class Task(ABC):
 
     @abstractmethod
     def test_items(self) -> list[Item]:
-        """The test inputs, in the official order."""
+        """The test inputs in the official order, ``max_test_examples`` of them spread over the whole set."""
 
     @abstractmethod
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
@@ -208,3 +208,14 @@ class Task(ABC):
 def limit(items: list[Any], most: int | None) -> list[Any]:
     """The first ``most`` of the items; all where it is None."""
     return items if most is None else items[:most]
+
+
+def spread(items: list[Any], most: int | None) -> list[Any]:
+    """``most`` of the items, evenly over all of them and in their order; all where it is None or there are no more.
+
+    Test sets are sorted (E2E's begins with its shortest inputs, WebNLG's ends with the unseen categories), so that the
+    first of them are no sample of it.
+    """
+    if most is None or most >= len(items):
+        return items
+    return [items[i * len(items) // most] for i in range(most)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from delta_lora.errors import UserError
-from delta_lora.tasks.base import Item, Task, limit
+from delta_lora.tasks.base import Item, Task, limit, spread
 from delta_lora.tasks.settings import GenerationSettings, TaskSettings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class GenerationTask(Task):
         return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length or train.max_length)
 
     def test_items(self) -> list[Item]:
-        return limit(self.read_test(self.fetch()), self.settings.max_test_examples)
+        return spread(self.read_test(self.fetch()), self.settings.max_test_examples)
 
 
 def causal_prompts(tokenizer: "PreTrainedTokenizerBase", sources: Sequence[str]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import Texts, setting
 from delta_lora.tasks import parquet
-from delta_lora.tasks.base import Item, Task, limit
+from delta_lora.tasks.base import Item, Task, limit, spread
 from delta_lora.tasks.settings import ClassificationSettings, HubFileSettings
 
 if TYPE_CHECKING:
@@ -104,15 +104,16 @@ class Glue(Task):
 
     def test_items(self) -> list[Item]:
         most = self.settings.max_test_examples
-        rows = [
-            (split, row)
-            for split in self.settings.evaluation_splits
-            for row in limit(list(self.table(split).itertuples(index=False, name=None)), most)
-        ]
-        return [
-            Item(i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
-            for i, (split, row) in enumerate(rows)
-        ]
+        items: list[Item] = []
+        start = 0
+        for split in self.settings.evaluation_splits:
+            rows = list(self.table(split).itertuples(index=False, name=None))
+            items += [
+                Item(start + i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
+                for i, row in spread(list(enumerate(rows)), most)
+            ]
+            start += len(rows)
+        return items
 
     def encode_test(self, items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
         return self.encode(tokenizer, [item.extra["sentences"] for item in items])

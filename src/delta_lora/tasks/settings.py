@@ -110,7 +110,7 @@ class TaskSettings(Settings):
     )
     source: Literal["official", "generated"] = setting("official: the released files; generated: the tiny scale's")
     max_train_examples: Count | None = setting("take only the first of the training set", unit="examples")
-    max_test_examples: Count | None = setting("take only the first of the test set", unit="inputs")
+    max_test_examples: Count | None = setting("take only so many, spread over the test set", unit="inputs")
     train: TrainSettings = setting("how it is trained")
     per_method: dict[str, dict[str, Any]] = setting(
         "numbers for one method each, which reach a run through ``method`` alone", default={}, in_key=False
