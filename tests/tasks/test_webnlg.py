@@ -4,7 +4,7 @@ import functools
 import http.server
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,12 @@ ENTRY = """<entry category="{category}" eid="Id1" size="2">
 </entry>"""
 
 
-def write(folder: Path, *categories: str) -> Path:
+def write(folder: Path, *categories: str, unseen: Sequence[str] = ()) -> Path:
     """A data set with one training and one test file in the release's layout."""
-    entries = "".join(ENTRY.format(category=category) for category in categories)
     for name in ("train/2triples/a.xml", "dev/2triples/a.xml", "test/testdata_with_lex.xml"):
+        entries = "".join(
+            ENTRY.format(category=category) for category in [*categories, *(unseen if name.startswith("test") else ())]
+        )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"<benchmark><entries>{entries}</entries></benchmark>")
     return folder
@@ -38,13 +40,20 @@ def task(composed: Callable[..., DictConfig], tmp_path: Path) -> WebNLG:
 
 
 def test_an_entry_gives_its_modified_triples_with_every_good_text(task: WebNLG, tmp_path: Path) -> None:
-    folder = write(tmp_path / "webnlg_challenge_2017", "Airport", "Artist")
+    folder = write(tmp_path / "webnlg_challenge_2017", "Airport", unseen=["Artist"])
     task.check_files()
     source = 'A_1 : cityServed : "B, C" | A_1 : b : 3.5'
     assert task.read_train(folder)[:2] == [(source, "A 1 serves B."), (source, "A 1 has 3.5.")]
     items = task.test_items()
     assert [item.extra["seen"] for item in items] == [True, False]
     assert items[0].references == ["A 1 serves B.", "A 1 has 3.5."]
+
+
+def test_seen_is_what_the_training_files_have(task: WebNLG, tmp_path: Path) -> None:
+    """Other releases train on other categories: v3 on Company and MeanOfTransportation, among others."""
+    write(tmp_path / "webnlg_challenge_2017", "Company", "MeanOfTransportation", unseen=["Airport", "Film"])
+    seen = {item.extra["category"]: item.extra["seen"] for item in task.test_items()}
+    assert seen == {"Company": True, "MeanOfTransportation": True, "Airport": False, "Film": False}
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
@@ -152,3 +161,9 @@ def test_the_real_release_has_its_known_sizes(real_data: Path, composed: Callabl
     items = task.test_items()
     assert (len(items), sum(item.extra["seen"] for item in items)) == (1_862, 971)
     assert sum(len(item.references) for item in items) == 4_928
+    seen, unseen = ({item.extra["category"] for item in items if item.extra["seen"] == one} for one in (True, False))
+    assert seen == {
+        *("Airport", "Astronaut", "Building", "City", "ComicsCharacter"),
+        *("Food", "Monument", "SportsTeam", "University", "WrittenWork"),
+    }
+    assert unseen == {"Artist", "Athlete", "CelestialBody", "MeanOfTransportation", "Politician"}

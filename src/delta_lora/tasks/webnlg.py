@@ -12,12 +12,13 @@ from typing import Any
 from delta_lora.errors import UserError
 from delta_lora.files import WebFile, digest_of, sha256_of
 from delta_lora.metrics.base import Resampler
-from delta_lora.settings import Texts, setting
+from delta_lora.settings import setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
 from delta_lora.tasks.settings import GenerationSettings, WebFileSettings
 
 TEST = "test/testdata_with_lex.xml"
+Entry = tuple[str, str, list[str]]  # category, linearized triples, texts
 LARGEST = 500_000_000  # bytes that are unpacked at most; the release has 18 million
 
 
@@ -30,12 +31,14 @@ class WebNLGFiles(WebFileSettings):
 class WebNLGSettings(GenerationSettings):
     """What is set of WebNLG."""
 
-    seen_categories: Texts = setting("those of the training set; test entries of the others are unseen")
     files: WebNLGFiles = setting("the release", in_key=False)
 
 
 class WebNLG(GenerationTask):
-    """Training pairs are all good lexicalisations of the training entries; test inputs are the test entries."""
+    """Training pairs are all good lexicalisations of the training entries; test inputs are the test entries.
+
+    A test entry is seen where the training entries have its category, whatever ``max_train_examples`` leaves of them.
+    """
 
     Settings = WebNLGSettings
     settings: WebNLGSettings
@@ -65,15 +68,10 @@ class WebNLG(GenerationTask):
         return [WebFile(files.url, self.cache_dir / "data" / files.folder)]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
-        return [
-            (triples, text)
-            for path in data_files(folder)["train"]
-            for _, triples, texts in read_entries(path)
-            for text in texts
-        ]
+        return [(triples, text) for _, triples, texts in train_entries(folder) for text in texts]
 
     def read_test(self, folder: Path) -> list[Item]:
-        seen = set(self.settings.seen_categories)
+        seen = {category for category, _, _ in train_entries(folder)}
         return [
             Item(i, triples, texts, {"category": category, "seen": category in seen})
             for i, (category, triples, texts) in enumerate(read_entries(folder / TEST))
@@ -96,7 +94,12 @@ def data_files(folder: Path) -> dict[str, list[Path]]:
     }
 
 
-def read_entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+def train_entries(folder: Path) -> Iterator[Entry]:
+    """The entries of all training files."""
+    return (entry for path in data_files(folder)["train"] for entry in read_entries(path))
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
     """Category, linearized modified triple set and good lexicalisations of each entry of one file.
 
     ``subj : prop : obj | subj : prop : obj``; an entry without a good lexicalisation is left out.
