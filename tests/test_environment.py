@@ -84,11 +84,27 @@ def test_the_lock_satisfies_pyproject() -> None:
         assert requirement.specifier.contains(version), f"{requirement} but the lock has {version}"
 
 
-def test_conda_gets_the_same_pins() -> None:
+PARSE = """
+from pip._internal.network.session import PipSession
+from pip._internal.req.req_file import parse_requirements
+for line in parse_requirements("conda.requirements.txt", session=PipSession()):
+    print("-e" if line.is_editable else "pin", line.requirement)
+"""
+
+
+def test_conda_gets_the_same_pins(tmp_path: Path) -> None:
+    """conda gives pip the list as a requirements file beside environment.yml; pip's own parser reads it here."""
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, _, pip = environment["dependencies"]
     assert python == "python=3.11"
-    assert pip["pip"] == ["-r requirements.lock", "--no-deps -e ."]
+    copy2(ROOT / "requirements.lock", tmp_path)
+    (tmp_path / "conda.requirements.txt").write_text("\n".join(pip["pip"]))
+    done = subprocess.run([sys.executable, "-c", PARSE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *pins, project = done.stdout.splitlines()
+    assert {canonicalize_name(pin.split()[1].split("==")[0]) for pin in pins} == locked().keys()
+    # pip resolves the project with the pins: what it asks for is among them (test_the_lock_satisfies_pyproject).
+    assert project == "-e ."
 
 
 def test_every_pin_is_exact() -> None:
@@ -188,6 +204,20 @@ def test_the_library_trains_and_exports_where_it_is_installed_alone(library_alon
     last = run_alone(library_alone, str(example), str(example), cwd=tmp_path).splitlines()[-1]
     assert float(last.removeprefix("largest difference of logits: ")) < 1e-4
     assert run_alone(library_alone, "-c", TRAINER % (SUITES_OWN,), cwd=tmp_path).splitlines()[-1] == "True"
+
+
+BLOCK = re.compile(r"^```bash\n.*?^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\w+=\S+ )*(?:python|torchrun|wandb) ", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda page: page.name
+)
+def test_a_page_activates_the_environment_before_its_first_python_command(page: Path) -> None:
+    """In a user's own shell ``python`` is another one, which has none of the packages."""
+    shown = "".join(BLOCK.findall(page.read_text(encoding="utf-8")))
+    first = COMMAND.search(shown)
+    assert first is None or "source .venv/bin/activate" in shown[: first.start()]
 
 
 def test_importing_the_library_loads_nothing_of_the_suite() -> None:
