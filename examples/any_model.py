@@ -19,10 +19,12 @@ base = AutoModelForCausalLM.from_config(config)
 base.save_pretrained("outputs/any-model/base")
 
 # This base knows nothing yet, so its output layer is trained too; a pretrained one needs no modules_to_save.
-adapter = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", modules_to_save=["lm_head"])
+# alpha = r: after step K everything moves (1 + λ) times as far (docs/delta-lora.md, Choosing λ, K, α).
+adapter = LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", modules_to_save=["lm_head"])
 model = get_peft_model(base, adapter)
 delta = DeltaLora(model, update_ratio=2.0, start_steps=50)  # one line here …
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+losses = []
 for step in range(1, 201):
     starts = torch.randint(len(text) - 32, (8, 1))
     batch = text[starts + torch.arange(32)]
@@ -31,8 +33,9 @@ for step in range(1, 201):
     optimizer.step()
     delta.step()  # … and one after every optimizer step
     optimizer.zero_grad()
+    losses.append(loss.item())
     if step % 50 == 0:
-        print(f"step {step}: loss {loss.item():.3f}")
+        print(f"step {step}: mean loss of the last 20 steps {sum(losses[-20:]) / 20:.3f}")
 
 delta.export("outputs/any-model/adapter")  # rank 2r = 8, for stock PEFT over the untouched base
 stock = PeftModel.from_pretrained(

@@ -201,7 +201,9 @@ print(callback.delta.anchored)
 
 def test_the_library_trains_and_exports_where_it_is_installed_alone(library_alone: Path, tmp_path: Path) -> None:
     example = ROOT / "examples" / "any_model.py"
-    last = run_alone(library_alone, str(example), str(example), cwd=tmp_path).splitlines()[-1]
+    *said, last = run_alone(library_alone, str(example), str(example), cwd=tmp_path).splitlines()
+    losses = [float(line.rsplit(" ", 1)[1]) for line in said if "mean loss" in line]
+    assert len(losses) == 4 and losses[3] < losses[0] - 0.5  # it goes on learning after K = 50
     assert float(last.removeprefix("largest difference of logits: ")) < 1e-4
     assert run_alone(library_alone, "-c", TRAINER % (SUITES_OWN,), cwd=tmp_path).splitlines()[-1] == "True"
 
