@@ -1,6 +1,7 @@
 """Every method is one configuration file: it composes, builds its class and passes its own checks."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
@@ -111,3 +112,13 @@ def test_a_task_may_have_its_own_pruning_schedule(composed: Composed) -> None:
     assert composed("task=e2e", "method=adalora").method.final_fraction == 0.5
     config = composed("task=e2e", "method=adalora", "+task.per_method.adalora.final_fraction=0.3")
     assert config.method.final_fraction == 0.3
+
+
+def test_lists_and_mappings_of_the_command_line_reach_a_checkpoint(composed: Composed, tmp_path: Path) -> None:
+    options = ["+method.peft.rank_pattern={q_proj: 2}", "+method.peft.layers_to_transform=[0]"]
+    method = instantiate(composed("task=e2e", "method=lora", *options).method)
+    method.validate(32, 1000)
+    method.prepare(model_for("gpt2"), SPECS["gpt2"], Schedule(1000, 0)).save_pretrained(tmp_path / "checkpoint")
+    method.export(tmp_path / "adapter")
+    for folder in ("checkpoint", "adapter"):
+        assert (tmp_path / folder / "adapter_config.json").is_file()
