@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from delta_lora.errors import UserError
+from delta_lora.places import place
 from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard
 
@@ -21,8 +22,8 @@ def find_run(name: str, results_dir: Path) -> Path:
     Raises:
         UserError: there is none, or several.
     """
-    if (Path(name) / "run.json").is_file():
-        return Path(name)
+    if (place("RUN", name) / "run.json").is_file():
+        return place("RUN", name)
     found = sorted(path.parent for path in (results_dir / "runs").glob(f"{name}*/run.json"))
     if len(found) != 1:
         what = f"{len(found)} finished runs begin with it" if found else "no finished run begins with it"
@@ -55,7 +56,7 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
         raise UserError(
             f"{folder} is a run of {config.method.name}, which exports no adapter; give a run whose folder has adapter/"
         )
-    cache_dir = Path(config.cache_dir).expanduser()
+    cache_dir = place("cache_dir", config.cache_dir)
     check_safetensors(folder / "adapter", "adapter_model", "adapter_model*.bin")
     stock = CLASSES[config.model.kind].from_pretrained(**source(config.model, cache_dir), use_safetensors=True)
     model = PeftModel.from_pretrained(stock, str(folder / "adapter")).merge_and_unload()
@@ -70,6 +71,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("inputs", nargs="+", metavar="INPUT")
-    parser.add_argument("--results-dir", type=Path, default=Path("results"))
+    parser.add_argument("--results-dir", default="results")
     given = parser.parse_args()
-    sys.exit(guard(lambda: main(given.run, given.inputs, given.results_dir)))
+    sys.exit(guard(lambda: main(given.run, given.inputs, place("--results-dir", given.results_dir))))

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
 from helpers.runs import SHORT, score_quickly
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig
+
+from delta_lora.suite.config.compose import composing
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes of two threads each wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is a wrong test
@@ -30,7 +31,7 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
     monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
 
     def build(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        with composing():
             return compose("train", [f"results_dir={tmp_path / 'results'}", "logger=none", *overrides])
 
     return build

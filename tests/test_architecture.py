@@ -10,11 +10,11 @@ from helpers import ROOT
 
 SOURCE = ROOT / "src" / "delta_lora"
 # What lies beside the rooms and is not the library, which is what people take home.
-BESIDE = ("errors", "streams", "settings", "files")
+BESIDE = ("errors", "streams", "settings", "places", "files")
 # A room imports from those above it, and from itself, never from one below or beside it.
 ORDER = [
     ("errors", "streams"),
-    ("settings", "files", "paper"),
+    ("settings", "places", "files", "paper"),
     ("tiny",),
     ("models",),
     ("library",),

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
+from delta_lora.places import place
 from delta_lora.suite.sweep import write_failure
 
 SENT = ("DELTA_LORA_", "HF_", "WANDB_", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "PYTHONPATH")
@@ -61,7 +62,7 @@ class RayLauncher(Launcher):
         except ModuleNotFoundError:
             raise UserError("hydra/launcher=ray needs Ray, which is not installed; pip install -e .[ray]") from None
         setup_globals()
-        sweep_dir = Path(self.config.hydra.sweep.dir)
+        sweep_dir = place("hydra.sweep.dir", self.config.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         self.connect()
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus_of_a_cell(), max_retries=self.max_retries)(cell)

@@ -25,6 +25,7 @@ from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
 from delta_lora.models.gpt2 import split_attention
 from delta_lora.models.settings import dropout_fields
+from delta_lora.places import place
 
 CLASSES = {
     "causal": AutoModelForCausalLM,
@@ -64,10 +65,10 @@ def checkpoint_folder(model: DictConfig, cache_dir: Path) -> Path:
         from delta_lora.tiny import models as tiny
 
         return tiny.checkpoint(model.name, cache_dir / "tiny-models")
-    path = Path(str(model.path)).expanduser()
+    path = place("model.path", model.path)
     if path.is_dir():
         return path
-    if path.is_absolute() or str(model.path).startswith((".", "~")):
+    if Path(str(model.path)).is_absolute() or str(model.path).startswith((".", "~")):
         raise UserError(f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name")
     return from_hub(HubFiles(model.path, "model", model.revision, FILES))
 
@@ -190,7 +191,7 @@ def resolved_revision(model: DictConfig) -> str | None:
     """The commit that the hub's name resolved to when the model was loaded; None for a folder or a tiny model."""
     from huggingface_hub import try_to_load_from_cache
 
-    if model.path is None or Path(str(model.path)).expanduser().is_dir():
+    if model.path is None or place("model.path", model.path).is_dir():
         return None
     found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
     return Path(found).parent.name if isinstance(found, str) else None

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import RunError, UserError
 from delta_lora.files import write_whole
+from delta_lora.places import place
 
 
 class SweepCallback(Callback):
@@ -31,6 +32,10 @@ class SweepCallback(Callback):
             )
             raise SystemExit(code)
         try:
+            if str(config.hydra.sweep.dir).startswith("~"):
+                raise UserError(
+                    f"hydra.sweep.dir={config.hydra.sweep.dir}: Hydra takes ~ for the name of a folder; write it out"
+                )
             launcher = config.hydra.launcher
             elsewhere = "submitit" in launcher._target_ or launcher.get("address", "local") != "local"
             if launcher._target_.endswith("SlurmLauncher") and shutil.which("sbatch") is None:
@@ -43,7 +48,7 @@ class SweepCallback(Callback):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings
-        SweepCallback.folder = Path(config.hydra.sweep.dir)
+        SweepCallback.folder = place("hydra.sweep.dir", config.hydra.sweep.dir)
 
 
 def queue_error(error: RuntimeError) -> UserError | RunError | None:
@@ -61,7 +66,7 @@ def queue_error(error: RuntimeError) -> UserError | RunError | None:
 def note_failure(message: str, mistake: bool) -> None:
     """Leave this job's overrides and error in the sweep's folder."""
     hydra = HydraConfig.get()
-    write_failure(Path(hydra.sweep.dir), hydra.job.num, hydra.overrides.task, message, mistake)
+    write_failure(place("hydra.sweep.dir", hydra.sweep.dir), hydra.job.num, hydra.overrides.task, message, mistake)
 
 
 def write_failure(folder: Path, number: int, overrides: Sequence[str], message: str, mistake: bool) -> None:

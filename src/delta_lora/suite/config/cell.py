@@ -12,6 +12,7 @@ from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.methods.lookup import method_class
 from delta_lora.models.settings import ModelSettings, dropout_fields
+from delta_lora.places import place
 from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.config.init_from import check_start
 from delta_lora.suite.config.key import run_key
@@ -100,7 +101,7 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
         method=method,
         spec=model_spec(settings.model),
         schedule=schedule,
-        results_dir=Path(config.results_dir),
+        results_dir=place("results_dir", config.results_dir),
         cache_dir=task.cache_dir,
     )
 

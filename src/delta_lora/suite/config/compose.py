@@ -13,11 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from delta_lora.errors import UserError
+from delta_lora.places import place, variable
 
 CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)  # the user's, as opposed to the program's
 # What Hydra lets through where an override does not fit the configuration (an index of a list that is a word, …).
 MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
+
+# What configs/train.yaml asks for: a variable of the environment, and a folder as Hydra itself can use it.
+OmegaConf.register_new_resolver("variable", variable, replace=True)
+OmegaConf.register_new_resolver("place", lambda setting, given: str(place(setting, given)), replace=True)
 
 
 def choices(group: str) -> list[str]:

@@ -2,13 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.methods.lookup import without
+from delta_lora.places import place
 from delta_lora.suite.records.records import run_folder
 
 START = "start.safetensors"
@@ -25,7 +25,7 @@ def start_key(config: DictConfig) -> str | None:
     wanted = config.task.get("init_from")
     if wanted is None:
         return None
-    results_dir = Path(config.results_dir)
+    results_dir = place("results_dir", config.results_dir)
     if is_key(wanted):
         return str(wanted) if (run_folder(results_dir, wanted) / START).is_file() else None
     ours = identity(OmegaConf.to_container(config, resolve=True))
@@ -56,10 +56,8 @@ def check_start(config: DictConfig) -> None:
     if wanted is None or start_key(config) is not None:
         return
     if is_key(wanted):
-        raise UserError(
-            f"task.init_from={wanted}: {run_folder(Path(config.results_dir), wanted)} has no {START}; runs with "
-            "task.save_start=true leave one"
-        )
+        folder = run_folder(place("results_dir", config.results_dir), wanted)
+        raise UserError(f"task.init_from={wanted}: {folder} has no {START}; runs with task.save_start=true leave one")
     command = (
         f"python scripts/train.py task=glue/{wanted} model={config.model.name} method={config.method.name} "
         f"scale={config.scale.name} seed={config.seed}"

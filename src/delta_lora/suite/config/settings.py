@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError, secrets_in
+from delta_lora.places import place
 from delta_lora.settings import checked
 from delta_lora.suite.config.schema import RunSettings
 from delta_lora.tasks.base import Task
@@ -68,8 +68,8 @@ def make_task(config: DictConfig) -> Task:
     Raises:
         UserError: its class or a setting is wrong.
     """
-    data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
-    return task_class(config.task)(config.task, data_dir, Path(config.cache_dir).expanduser())
+    data_dir = None if config.data_dir is None else place("data_dir", config.data_dir)
+    return task_class(config.task)(config.task, data_dir, place("cache_dir", config.cache_dir))
 
 
 def check_device(config: DictConfig) -> None:

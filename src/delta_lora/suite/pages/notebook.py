@@ -6,7 +6,6 @@ place is one line that names the command that makes it. ``DELTA_LORA_SCALE``, ``
 """
 
 import json
-import os
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
+from delta_lora.places import place, variable
 from delta_lora.suite.config.compose import CONFIGS
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages import claims_page
@@ -65,17 +65,17 @@ class Picture:
 
 def scale() -> str:
     """The scale whose results are shown."""
-    return os.environ.get("DELTA_LORA_SCALE", "tiny")
+    return variable("DELTA_LORA_SCALE") or "tiny"
 
 
 def results_dir() -> Path:
     """Where runs and rendered files lie; a relative one is below the repository."""
-    return ROOT / os.environ.get("DELTA_LORA_RESULTS", "results")
+    return place("DELTA_LORA_RESULTS", variable("DELTA_LORA_RESULTS", "results"), ROOT)
 
 
 def overrides(table: str) -> list[str]:
     """What ``scripts/render.py`` would be given for one of its names."""
-    seeds = os.environ.get("DELTA_LORA_SEEDS", "1")
+    seeds = variable("DELTA_LORA_SEEDS", "1")
     return [f"table={table}", f"scale={scale()}", f"seed={seeds}", f"results_dir={results_dir()}"]
 
 

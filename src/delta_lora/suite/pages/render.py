@@ -5,6 +5,7 @@ from pathlib import Path
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
+from delta_lora.places import place
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages.latex import latex
 from delta_lora.suite.pages.markdown import markdown
@@ -43,7 +44,7 @@ def find_table(grid: Grid) -> Table:
     Raises:
         UserError: there is not one; it names the command that makes them.
     """
-    results = Path(grid.config.results_dir)
+    results = place("results_dir", grid.config.results_dir)
     table = build_table(grid, read_runs(results))
     if not table.runs:
         left_out = "".join(f"{problem}; " for problem in table.problems)
@@ -53,12 +54,12 @@ def find_table(grid: Grid) -> Table:
 
 def bootstrap_of(grid: Grid) -> PairedBootstrap:
     """The bootstrap, which keeps the scores of each run's resamples in the cache."""
-    return PairedBootstrap(resampler_of, Path(grid.config.cache_dir).expanduser() / "resampled")
+    return PairedBootstrap(resampler_of, place("cache_dir", grid.config.cache_dir) / "resampled")
 
 
 def folder_of(grid: Grid) -> Path:
     """``<results_dir>/<scale>``: where what was rendered lies."""
-    return Path(grid.config.results_dir) / grid.config.scale.name
+    return place("results_dir", grid.config.results_dir) / grid.config.scale.name
 
 
 def write_table(table: Table, view: TableView, folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
+from delta_lora.places import place
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages.html import report_html
 from delta_lora.suite.pages.notebook import ROOT
@@ -89,7 +90,7 @@ def environment_for(overrides: Sequence[str]) -> Iterator[None]:
     seeds = sorted({cell.config.seed for cell in grid.cells})
     values = {
         "DELTA_LORA_SCALE": grid.config.scale.name,
-        "DELTA_LORA_RESULTS": str(Path(grid.config.results_dir).resolve()),
+        "DELTA_LORA_RESULTS": str(place("results_dir", grid.config.results_dir)),
         "DELTA_LORA_SEEDS": ",".join(map(str, seeds)),
     }
     before = {name: os.environ.get(name) for name in values}

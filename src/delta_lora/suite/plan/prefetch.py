@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, from_hub
 from delta_lora.models.checkpoint import FILES
+from delta_lora.places import place
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.config.settings import make_task
 from delta_lora.tasks.base import Task
@@ -66,7 +67,7 @@ def needs(configs: Iterable[DictConfig]) -> list[Need]:
     found: dict[str, Need] = {}
     for config in configs:
         model, data = f"model {config.model.name}", f"data {config.task.name}"
-        if config.model.path is not None and not Path(str(config.model.path)).expanduser().is_dir():
+        if config.model.path is not None and not place("model.path", config.model.path).is_dir():
             files = HubFiles(config.model.path, "model", config.model.revision, FILES)
             found.setdefault(
                 model, Need(model, partial(from_hub_files, model, files), partial(model_here, config.model))
@@ -163,7 +164,7 @@ def web_size(file: WebFile) -> tuple[int | None, bool]:
 
 def local_snapshot(model: DictConfig) -> Path | None:
     """The folder of a model that is here, the user's or the hub cache's; nothing is asked. None: there is none."""
-    folder = Path(str(model.path)).expanduser()
+    folder = place("model.path", model.path)
     return folder if folder.is_dir() else cached(HubFiles(model.path, "model", model.revision, FILES))
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.errors import UserError
+from delta_lora.places import place
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run, read_runs
@@ -116,7 +116,7 @@ def find_figure3(overrides: Sequence[str]) -> Figure3:
         UserError: no finished run of it that says how far its weights have moved; it names the command to make them.
     """
     grid = compose_grid(overrides)
-    results = Path(grid.config.results_dir)
+    results = place("results_dir", grid.config.results_dir)
     figure = build_figure3(grid, read_runs(results))
     if figure.frame.empty:
         left_out = "".join(f"{problem}; " for problem in figure.problems)
