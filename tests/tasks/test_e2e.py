@@ -90,6 +90,16 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
         read_rows(path)
 
 
+@pytest.mark.parametrize(
+    "row", ['"name[A]",""', '"name[A]","  "', '"","B"', '"name[]","B"', '"name[A], [x]","B"', '" [A]","B"', '"A","B"']
+)
+def test_an_empty_reference_or_meaning_representation_is_named_with_its_line(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "testset_w_refs.csv"
+    path.write_text(f'mr,ref\n"name[A]","B"\n{row}\n')
+    with pytest.raises(UserError, match=r"testset_w_refs\.csv, line 3: "):
+        read_rows(path)
+
+
 @pytest.mark.real_data
 def test_the_real_release_has_its_known_sizes(real_data: Path, composed: Callable[..., DictConfig]) -> None:
     given = ("task=e2e", f"data_dir={real_data}", "scale=laptop", "task.max_train_examples=null")

@@ -108,6 +108,43 @@ def test_wrong_files_are_named(composed: Callable[..., DictConfig], tmp_path: Pa
         task.check_files()
 
 
+@pytest.mark.parametrize("empty", ["", " \n", None])
+@pytest.mark.parametrize(("split", "column"), [("train", "summary"), ("train", "document"), ("test", "document")])
+def test_an_empty_document_or_summary_is_named_with_its_row(
+    composed: Callable[..., DictConfig], tmp_path: Path, split: str, column: str, empty: str | None
+) -> None:
+    write(tmp_path / "xsum", XSUM, "train", "test")
+    write(tmp_path / "xsum", XSUM.assign(**{column: ["One.", empty]}), split)
+    task = XSum(composed("task=xsum", "model=bart-large").task, tmp_path, Path("unused"))
+    with pytest.raises(UserError, match=rf"{split}-00000-of-00001\.parquet\b.*{column}") as refused:
+        task.check_files()
+    assert "row 1" in str(refused.value)
+    with pytest.raises(UserError, match="row 1"):
+        task.read_train(tmp_path / "xsum") if split == "train" else task.test_items()
+
+
+def test_an_empty_sentence_is_named_with_its_row_in_its_part(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "glue" / "rte", RTE, "train", "validation")
+    RTE.assign(sentence2=["A.", "\t"]).to_parquet(folder / "validation-00001-of-00002.parquet")
+    with pytest.raises(UserError, match=r"validation-00001-of-00002\.parquet, row 1: the sentence2 is empty"):
+        glue(composed, "rte", tmp_path).check_files()
+
+
+def test_what_a_release_leaves_empty_is_read_and_no_more(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """QQP's training set has two second questions without text; a file of another size is not that release."""
+    table = pd.DataFrame({"question1": ["a"] * 4, "question2": ["b", "", "", "c"], "label": [0] * 4})
+    folder = write(tmp_path / "glue" / "qqp", table, "train")
+    write(folder, table.iloc[:1], "validation")
+    assert len(glue(composed, "qqp", tmp_path, "task.train_examples=4").table("train")) == 4
+    with pytest.raises(UserError, match="row 1: the question2 is empty"):
+        glue(composed, "qqp", tmp_path).table("train")
+    write(folder, table.assign(question2=["", "", "", "c"]), "train")
+    with pytest.raises(UserError, match="row 0: the question2 is empty"):
+        glue(composed, "qqp", tmp_path, "task.train_examples=4").table("train")
+
+
 def test_pairs_are_cut_at_the_longer_sentence(
     composed: Callable[..., DictConfig], tmp_path: Path, gpt2_checkpoint: Path
 ) -> None:

@@ -56,6 +56,55 @@ def test_seen_is_what_the_training_files_have(task: WebNLG, tmp_path: Path) -> N
     assert seen == {"Company": True, "MeanOfTransportation": True, "Airport": False, "Film": False}
 
 
+ENRICHED = """<lex comment="good" lid="Id1">
+    <sortedtripleset><sentence ID="1"><striple>A_1 | b | 3.5</striple></sentence></sortedtripleset>
+    <references><reference entity="A_1" number="1" tag="AGENT-1" type="name">A 1</reference></references>
+    <text>{text}</text>
+    <template>AGENT-1 serves PATIENT-1.</template>
+  </lex>"""
+
+
+def test_the_enriched_releases_have_the_text_one_level_deeper(task: WebNLG, tmp_path: Path) -> None:
+    folder = write(tmp_path / "webnlg_challenge_2017", "Airport")
+    plain = task.read_train(folder), task.test_items()
+    for path in folder.rglob("*.xml"):
+        old = '<lex comment="good" lid="Id1">A 1 serves B.</lex>'
+        path.write_text(path.read_text().replace(old, ENRICHED.format(text="A 1 serves B.")))
+    assert (task.read_train(folder), task.test_items()) == plain
+
+
+@pytest.mark.parametrize(
+    "lex",
+    [
+        *('<lex comment="good"/>', '<lex comment="good"> </lex>', '<lex comment="good"><template>A</template></lex>'),
+        ENRICHED.format(text=" "),
+    ],
+)
+@pytest.mark.parametrize("file", ["train/2triples/a.xml", "test/testdata_with_lex.xml"])
+def test_an_empty_text_is_named(task: WebNLG, tmp_path: Path, lex: str, file: str) -> None:
+    path = write(tmp_path / "webnlg_challenge_2017", "Airport") / file
+    path.write_text(path.read_text().replace("</entry>", f"{lex}</entry>"))
+    with pytest.raises(UserError, match=rf"{path.name}, entry Id1: a good lex has no text") as refused:
+        task.check_files()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("triple", ["A_1 |  | 3.5", "A_1 | b | ", " | b | 3.5"])
+def test_an_empty_part_of_a_triple_is_named(tmp_path: Path, triple: str) -> None:
+    path = write(tmp_path, "Airport") / "train/2triples/a.xml"
+    path.write_text(path.read_text().replace("A_1 | b | 3.5", triple))
+    with pytest.raises(UserError, match="entry Id1: expected"):
+        list(read_entries(path))
+
+
+def test_files_in_which_no_text_is_marked_good_are_no_empty_data_set(task: WebNLG, tmp_path: Path) -> None:
+    folder = write(tmp_path / "webnlg_challenge_2017", "Airport")
+    for file, read in (("train/2triples/a.xml", task.read_train), ("test/testdata_with_lex.xml", task.read_test)):
+        (folder / file).write_text((folder / file).read_text().replace('"good"', '""'))
+        with pytest.raises(UserError, match=r'has no entry with a text: expected lex elements with comment="good"'):
+            read(folder)
+
+
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_text("<benchmark><entries><entry>")

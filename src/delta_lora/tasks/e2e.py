@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ SLOTS = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family fri
 SLOT = re.compile(r"\s*([^,\[\]]+)\[([^\]]*)\]\s*(?:,|$)")
 
 
+@cache
 def linearize(mr: str) -> str:
     """``name[The Vaults], eatType[pub]`` → ``name : The Vaults | Type : pub``.
 
     Raises:
-        UserError: the text is not a list of ``slot[value]``.
+        UserError: the text is not a list of ``slot[value]``, or one of them is empty.
     """
     slots: list[tuple[str, str]] = []
     position = 0
@@ -32,6 +34,8 @@ def linearize(mr: str) -> str:
         if match is None:
             raise UserError(f"not an E2E meaning representation: {mr!r}; expected slot[value], slot[value], …")
         slots.append((match[1].strip(), match[2].strip()))
+        if not all(slots[-1]):
+            raise UserError(f"an empty slot in the E2E meaning representation {mr!r}; expected slot[value], …")
         position = match.end()
     return " | ".join(f"{SLOTS.get(slot, slot)} : {value}" for slot, value in slots)
 
@@ -93,8 +97,8 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
     """The (mr, ref) rows of one file of the release.
 
     Raises:
-        UserError: another header, a row with another number of fields or an empty one (with its line), no row, or no
-            text in UTF-8.
+        UserError: another header, a row with another number of fields, an empty one or another meaning representation
+            (with its line), no row, or no text in UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -108,6 +112,10 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
                     raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, expected mr and ref")
                 if not all(field.strip() for field in row):
                     raise UserError(f"{path}, line {reader.line_num}: an empty field, expected text in mr and ref")
+                try:
+                    linearize(row[0])
+                except UserError as error:
+                    raise UserError(f"{path}, line {reader.line_num}: {error}") from None
                 rows.append((row[0], row[1]))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}); replace it with the original") from error

@@ -49,7 +49,7 @@ class Glue(Task):
         return ["train", *self.settings.evaluation_splits]
 
     def check_local(self, folder: Path) -> None:
-        parquet.check_local(folder, self.splits, self.columns)
+        parquet.check_local(folder, self.splits)
         for split in self.splits:
             self.table(split)
 
@@ -68,9 +68,10 @@ class Glue(Task):
         """Sentences and labels of one split.
 
         Raises:
-            UserError: a label that the task does not have (with its row).
+            UserError: a label that the task does not have (with its row), or as :func:`parquet.read_split`.
         """
-        table = parquet.read_split(parquet.local_files(self.fetch(), split), self.columns)
+        files = parquet.local_files(self.fetch(), split)
+        table = parquet.read_split(files, self.columns, parquet.empty_texts(self.settings, split))
         labels, names = table["label"], self.settings.labels
         wrong = ~labels.between(0, 5) if names is None else ~labels.isin(range(len(names)))
         if wrong.any():

@@ -98,6 +98,9 @@ class HubFileSettings(FilesSettings):
     repository: str = setting("its name")
     revision: str = setting("a branch, a tag or a commit")
     hub_folder: str = setting("in the repository")
+    empty: dict[str, dict[str, Count]] = setting(
+        "the texts that the release itself leaves empty: how many, by split and column", default={}
+    )
 
 
 class TaskSettings(Settings):

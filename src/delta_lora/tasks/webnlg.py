@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from delta_lora.errors import UserError
 from delta_lora.files import WebFile, digest_of, sha256_of
@@ -18,6 +18,7 @@ from delta_lora.tasks.generation import GenerationTask
 from delta_lora.tasks.settings import GenerationSettings, WebFileSettings
 
 TEST = "test/testdata_with_lex.xml"
+Found = TypeVar("Found")
 Entry = tuple[str, str, list[str]]  # category, linearized triples, texts
 LARGEST = 500_000_000  # bytes that are unpacked at most; the release has 18 million
 
@@ -68,14 +69,16 @@ class WebNLG(GenerationTask):
         return [WebFile(files.url, self.cache_dir / "data" / files.folder)]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
-        return [(triples, text) for _, triples, texts in train_entries(folder) for text in texts]
+        pairs = [(triples, text) for _, triples, texts in train_entries(folder) for text in texts]
+        return with_texts(pairs, folder / "train")
 
     def read_test(self, folder: Path) -> list[Item]:
         seen = {category for category, _, _ in train_entries(folder)}
-        return [
+        items = [
             Item(i, triples, texts, {"category": category, "seen": category in seen})
             for i, (category, triples, texts) in enumerate(read_entries(folder / TEST))
         ]
+        return with_texts(items, folder / TEST)
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.webnlg import WebNLGResampler  # takes long to load
@@ -94,6 +97,17 @@ def data_files(folder: Path) -> dict[str, list[Path]]:
     }
 
 
+def with_texts(found: list[Found], place: Path) -> list[Found]:
+    """What was found there.
+
+    Raises:
+        UserError: nothing, since no entry has a good lexicalisation.
+    """
+    if not found:
+        raise UserError(f'{place} has no entry with a text: expected lex elements with comment="good"')
+    return found
+
+
 def train_entries(folder: Path) -> Iterator[Entry]:
     """The entries of all training files."""
     return (entry for path in data_files(folder)["train"] for entry in read_entries(path))
@@ -104,8 +118,11 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
     ``subj : prop : obj | subj : prop : obj``; an entry without a good lexicalisation is left out.
 
+    The text stands in ``<lex>``, or in its ``<text>`` (the enriched releases, 1.4 and later).
+
     Raises:
-        UserError: the file is no XML of the challenge's form (truncated, no entry, a triple without three parts).
+        UserError: the file is no XML of the challenge's form (truncated, no entry, a triple without three parts, a
+            good lexicalisation without text).
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -118,15 +135,27 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise UserError(f"{path} has no entry; replace it with the original")
     for entry in root.iter("entry"):
         triples = [(triple.text or "").split(" | ") for triple in entry.findall("modifiedtripleset/mtriple")]
-        texts = [(lex.text or "").strip() for lex in entry.findall("lex") if lex.get("comment") == "good"]
-        if not triples or any(len(triple) != 3 for triple in triples) or not entry.get("category"):
+        texts = [text_of(lex) for lex in entry.findall("lex") if lex.get("comment") == "good"]
+        whole = all(len(triple) == 3 and all(part.strip() for part in triple) for triple in triples)
+        if not triples or not whole or not entry.get("category"):
             raise UserError(
                 f"{path}, entry {entry.get('eid')}: expected a category and modifiedtripleset/mtriple with "
                 "subj | prop | obj"
             )
+        if not all(texts):
+            raise UserError(
+                f"{path}, entry {entry.get('eid')}: a good lex has no text, neither in it nor in its text element; "
+                "replace the file with the original"
+            )
         if texts:
             parts = [" : ".join(part.strip() for part in triple) for triple in triples]
             yield entry.get("category", ""), " | ".join(parts), texts
+
+
+def text_of(lex: ElementTree.Element) -> str:
+    """A lexicalisation's sentence, in either layout; empty where it has none."""
+    inner = lex.find("text")
+    return ((lex if inner is None else inner).text or "").strip()
 
 
 def content_digest(folder: Path) -> str:

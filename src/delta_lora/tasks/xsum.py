@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics.base import Resampler
@@ -11,6 +11,9 @@ from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
 from delta_lora.tasks.settings import GenerationSettings, HubFileSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("document", "summary", "id")
 
@@ -28,7 +31,9 @@ class XSum(GenerationTask):
     settings: XSumSettings
 
     def check_local(self, folder: Path) -> None:
-        parquet.check_local(folder, ("train", "test"), COLUMNS)
+        parquet.check_local(folder, ("train", "test"))
+        for split in ("train", "test"):
+            self.table(folder, split)
 
     def download(self) -> Path:
         return from_hub(*self.remote())
@@ -46,12 +51,16 @@ class XSum(GenerationTask):
         hub = folder / self.settings.files.hub_folder / split
         return sorted(hub.glob("*.parquet")) if hub.is_dir() else parquet.local_files(folder, split)
 
+    def table(self, folder: Path, split: str) -> "pd.DataFrame":
+        """Documents, summaries and their ids of one split."""
+        return parquet.read_split(self.split_files(folder, split), COLUMNS, parquet.empty_texts(self.settings, split))
+
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
-        table = parquet.read_split(self.split_files(folder, "train"), COLUMNS)
+        table = self.table(folder, "train")
         return list(zip(table["document"], table["summary"], strict=True))
 
     def read_test(self, folder: Path) -> list[Item]:
-        table = parquet.read_split(self.split_files(folder, "test"), COLUMNS)
+        table = self.table(folder, "test")
         return [
             Item(i, row.document, [row.summary], {"document_id": row.id})
             for i, row in enumerate(table.itertuples(index=False))
