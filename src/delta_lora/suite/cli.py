@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from delta_lora.errors import Interrupted, RunError, redacted
+from delta_lora.errors import Interrupted, RunError, UserError, redacted
+from delta_lora.places import unusable
 from delta_lora.streams import replace_unprintable
 from delta_lora.suite import sweep
 from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, misapplied
@@ -28,8 +29,30 @@ def one_line(error: BaseException) -> str:
         ours = not missing.startswith("hydra/")
         group, _, choice = missing.partition("/") if ours else missing.rpartition("/")
         return f"{group}={choice} is not a choice; choose one of {', '.join(choices(group) if ours else error.options)}"
+    if isinstance(error, OverrideParseException):
+        return redacted(misread(error))
     lines = [line.strip() for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
     return redacted(" ".join(line for line in lines if line))
+
+
+def misread(error: OverrideParseException) -> str:
+    """What to tell of an override that Hydra's grammar does not take, and how it is quoted, for the shell too."""
+    given = str(error.override)
+    name, sign, value = given.partition("=")
+    if not sign:
+        return f"the override {given} has no =; give KEY=VALUE"
+    quoted = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+    reason = str(error).split("\nSee ")[0].splitlines()[-1 if "Error parsing" in str(error) else 0]
+    return (
+        f"the override {given} cannot be read ({reason.strip()}): = , : quotes and brackets in a value are Hydra's own "
+        f"syntax; quote a text that has them, for the shell too: '{name}=\"{quoted}\"'"
+    )
+
+
+def told(error: Exception) -> Exception:
+    """The error itself, or where a folder of the user's settings cannot be used, one that says which in one line."""
+    line = unusable(error)
+    return error if line is None else UserError(line)
 
 
 def hydra_main(function: Callable[[DictConfig], Any]) -> int:
@@ -50,7 +73,8 @@ def hydra_main(function: Callable[[DictConfig], Any]) -> int:
         replace_unprintable()  # in a process of a launcher, too
         try:
             return function(config)
-        except Exception as error:
+        except Exception as raised:
+            error = told(raised)
             if not in_sweep():
                 errors.append(error)  # raised here, Hydra would print lines of its own
             elif isinstance(error, Interrupted):
@@ -95,8 +119,11 @@ def guard(function: Callable[[], Any]) -> int:
     """Call ``function``; print a user's mistake, or why a run had to stop, as one line and return the exit code."""
     try:
         function()
-    except (RunError, KeyboardInterrupt, *MISTAKES) as error:
-        line, code = explained(error)
+    except (RunError, KeyboardInterrupt, OSError, *MISTAKES) as error:
+        known = told(error) if isinstance(error, OSError) else error
+        if isinstance(known, OSError):
+            raise
+        line, code = explained(known)
         print(line, file=sys.stderr)
         return code
     return 0
@@ -112,8 +139,9 @@ def together(function: Callable[[], Any]) -> int:
         ranks.stop()
     except (RunError, KeyboardInterrupt, *MISTAKES) as error:
         return ranks.fail(*explained(error))
-    except Exception:
-        return ranks.fail(traceback.format_exc(), 1)
+    except Exception as error:
+        known = told(error)
+        return ranks.fail(*(explained(known) if known is not error else (traceback.format_exc(), 1)))
     return 0
 
 

@@ -37,13 +37,18 @@ def test_runs_of_one_table_share_a_group(composed: Callable[..., DictConfig], ov
     assert group_of(composed(*overrides)) == group
 
 
+@pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
 def test_a_disabled_wandb_is_not_asked(
-    short: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    short: Callable[..., DictConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
 ) -> None:
     from delta_lora.suite.config.cell import build_cell
     from delta_lora.suite.run.tracking import Tracker
 
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv(name, value)
     tracker = Tracker(build_cell(short("logger=wandb")))
     tracker.finish({"BLEU": 1.0})
     assert tracker.run is None and not caplog.records

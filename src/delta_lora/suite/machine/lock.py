@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from delta_lora.files import locked
+from delta_lora.places import unusable
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ def held(folder: Path, name: str, wait: bool) -> Iterator[None]:
         print(f"{name}: {described(owner)} is at it; waiting for it", flush=True)
         lock = locked(path)
     except OSError as error:
+        if unusable(error) is not None:
+            raise
         log.warning("%s: no lock in this folder (%s); see that nobody else runs this cell", name, error)
     try:
         owner.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}), encoding="utf-8")

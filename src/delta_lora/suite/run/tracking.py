@@ -41,7 +41,7 @@ class Tracker(TrainerCallback):
             mode = config.logger.mode
             if mode == "auto":
                 mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-            if mode == "disabled":
+            if mode == "disabled" or is_disabled():
                 return
             os.environ.setdefault("WANDB_SILENT", "true")
             # W&B's reports on itself go to servers of their own; without internet they hold up the end of the process.
@@ -122,6 +122,11 @@ def group_of(config: DictConfig) -> str:
     if in_sweep():
         return f"{config.scale.name}-sweep-{Path(HydraConfig.get().sweep.dir).name}"
     return f"{config.scale.name}-{config.task.name}"
+
+
+def is_disabled() -> bool:
+    """Whether ``WANDB_DISABLED`` is set, by which people keep their data at home, whatever else is asked for."""
+    return os.environ.get("WANDB_DISABLED", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def has_key() -> bool:
