@@ -146,7 +146,8 @@ def allowed(node: dict[str, Any]) -> str:
         size = f" (at least {node['minItems']})" if "minItems" in node else ""
         return f"a list of texts{size}" if items == "text" else f"a list{size}, each {items}"
     words = {"object": "a group of settings", "string": "text", "boolean": "true or false", "null": "null"}
-    numbers = {"integer": f"a whole number{whole_range(node)}", "number": f"a number{real_range(node)}"}
+    of = f" of {node['unit']}" if node.get("unit") else ""
+    numbers = {"integer": f"a whole number{whole_range(node)}", "number": f"a number{of}{real_range(node)}"}
     found = (words | numbers).get(str(kind), "another value")
     return f"{found} or null" if node.get("nullable") else found
 
