@@ -42,7 +42,13 @@ PLAIN = {
     "adalora": ["method=adalora", "method.dropout=0"],
     "delta-lora": ["method=delta-lora"],
     "accumulated": ["method=delta-lora", "seed=2"],
-    "stsb": ["task=glue/stsb", "method=delta-lora", "task.init_from=null", "task.evaluation_batch_size=1"],
+    "stsb": [
+        "task=glue/stsb",
+        "method=delta-lora",
+        "task.init_from=null",
+        "task.evaluation_batch_size=1",
+        "method.learning_rate=0.005",
+    ],
 }
 MICRO = {"accumulated": 1, "stsb": 2}  # of two processes; one takes the whole batch at once
 
@@ -158,7 +164,8 @@ def test_two_processes_give_the_numbers_of_one(runs: Runs, name: str) -> None:
     assert (alone.train["micro_batch_size"], two.train["micro_batch_size"]) == (8, MICRO.get(name, 4))
     assert alone.train["steps"] == two.train["steps"] == STEPS
     assert losses(two) == pytest.approx(losses(alone), rel=1e-5)
-    assert losses(alone)[-1] < losses(alone)[0], "it learned nothing"
+    first, half = losses(alone)[0], losses(alone)[len(losses(alone)) // 2 :]  # the last step has one example
+    assert sum(half) / len(half) < first, "it learned nothing"
     assert two.counts == alone.counts and two.metrics == pytest.approx(alone.metrics, rel=1e-3)
     texts = [[row["prediction"] for row in run.predictions()] for run in (alone, two)]
     if name == "stsb":
