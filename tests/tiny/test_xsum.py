@@ -135,7 +135,8 @@ def test_batches_have_barts_form(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rng = random.Random(0)
     pairs = ((architectures.noisy(document, rng), " ".join(document)) for document in xsum.documents(rng))
-    for batch in itertools.islice(pretrain.batches(pairs, tokenizer, 4, 64), 20):
+    recipe = replace(SHORT, batch_size=4, length=64)
+    for batch in itertools.islice(pretrain.batches(pairs, tokenizer, recipe), 20):
         ids, labels = batch["input_ids"], batch["labels"]
         assert ids.shape == batch["attention_mask"].shape and ids.shape[0] == labels.shape[0] == 4
         assert ids.shape[1] <= 64 and labels.shape[1] <= 64

@@ -1,25 +1,14 @@
 """The miniature models before their pretraining: tokenizer, configuration, initial weights, and the text to read."""
 
 import itertools
-import math
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPT2Tokenizer,
-    PreTrainedTokenizerBase,
-    RobertaConfig,
-    RobertaForMaskedLM,
-    RobertaTokenizer,
-)
 
 from delta_lora.tiny import circuits, corpus, pretrain, xsum
 from delta_lora.tiny.pretrain import Recipe, Start
@@ -35,17 +24,19 @@ def gpt2(recipe: Recipe) -> Start:
     end = "<|endoftext|>"
     texts = corpus.documents(random.Random(recipe.seed), end)
     sample = (text.replace(end, "\n") for text in itertools.islice(texts, recipe.bpe_documents))
-    bpe = pretrain.train_bpe(sample, recipe.vocabulary, [end])
-    tokenizer = GPT2Tokenizer(**bpe, model_max_length=recipe.positions)
-    config = GPT2Config(
+    tokenizer = transformers.GPT2Tokenizer(**pretrain.train_bpe(sample, recipe, [end]))
+    config = transformers.GPT2Config(
         vocab_size=len(tokenizer), n_positions=recipe.positions, n_embd=recipe.width, n_layer=recipe.layers,
         n_head=recipe.heads, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, **_ids(tokenizer),
     )  # fmt: skip
-    model = GPT2LMHeadModel(config)
+    model = transformers.GPT2LMHeadModel(config)
     circuits.write_gpt2(model)
-    pair_word_forms(model.transformer.wte.weight, tokenizer.get_vocab())
+    vocabulary, embeddings = tokenizer.get_vocab(), model.transformer.wte.weight.data
+    for token, row in vocabulary.items():  # "Ġ" is a space; " Turing" and "Turing", as in "Alan_Turing", begin alike
+        if token.startswith("Ġ") and token[1:] in vocabulary:
+            embeddings[row] = 0.8 * embeddings[vocabulary[token[1:]]] + 0.6 * embeddings[row]  # cosine 0.8
     pairs = ((f"{text}{end}", f"{text}{end}") for text in texts)
-    return model, tokenizer, pretrain.batches(pairs, tokenizer, recipe.batch_size, recipe.length)
+    return model, tokenizer, pretrain.batches(pairs, tokenizer, recipe)
 
 
 def bart(recipe: Recipe) -> Start:
@@ -53,20 +44,19 @@ def bart(recipe: Recipe) -> Start:
     rng = random.Random(recipe.seed)
     texts = xsum.documents(rng)
     sample = (" ".join(sentences) for sentences in itertools.islice(texts, recipe.bpe_documents))
-    bpe = pretrain.train_bpe(sample, recipe.vocabulary, SPECIAL)
     # BartTokenizer is this class under another name, since Transformers 5
-    tokenizer = RobertaTokenizer(**bpe, model_max_length=recipe.positions)
+    tokenizer = transformers.RobertaTokenizer(**pretrain.train_bpe(sample, recipe, SPECIAL))
     layers, heads, inner = recipe.layers, recipe.heads, 4 * recipe.width
-    config = BartConfig(
+    config = transformers.BartConfig(
         vocab_size=len(tokenizer), max_position_embeddings=recipe.positions, d_model=recipe.width,
         encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=inner,
         decoder_layers=layers, decoder_attention_heads=heads, decoder_ffn_dim=inner, dropout=0.0, **_ids(tokenizer),
         decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    model = BartForConditionalGeneration(config)
+    model = transformers.BartForConditionalGeneration(config)
     circuits.write_bart(model)
     pairs = ((noisy(sentences, rng), " ".join(sentences)) for sentences in texts)
-    return model, tokenizer, pretrain.batches(pairs, tokenizer, recipe.batch_size, recipe.length)
+    return model, tokenizer, pretrain.batches(pairs, tokenizer, recipe)
 
 
 def roberta(recipe: Recipe) -> Start:
@@ -75,16 +65,16 @@ def roberta(recipe: Recipe) -> Start:
     Masked language modelling for some hundred steps, on statements told twice, did not raise its scores.
     """
     sample = itertools.islice(corpus.pair_texts(random.Random(recipe.seed)), recipe.bpe_documents)
-    bpe = pretrain.train_bpe((f" {text}" for text in sample), recipe.vocabulary, SPECIAL)
+    bpe = pretrain.train_bpe((f" {text}" for text in sample), recipe, SPECIAL)
     # With a space before the first word it is the same token as in the middle, which a vocabulary this small needs.
-    tokenizer = RobertaTokenizer(**bpe, model_max_length=recipe.positions, add_prefix_space=True)
-    config = RobertaConfig(
+    tokenizer = transformers.RobertaTokenizer(**bpe, add_prefix_space=True)
+    config = transformers.RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=recipe.width, num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads, intermediate_size=4 * recipe.width, type_vocab_size=1,
         max_position_embeddings=recipe.positions + 2,  # RoBERTa's positions start after the padding token's id
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **_ids(tokenizer),
     )  # fmt: skip
-    model = RobertaForMaskedLM(config)
+    model = transformers.RobertaForMaskedLM(config)
     circuits.write_roberta(model, word_kinds(tokenizer, _KINDS))
     return model, tokenizer, iter(())
 
@@ -99,24 +89,12 @@ def noisy(sentences: list[str], rng: random.Random) -> str:
     return re.sub("<mask>( <mask>)+", "<mask>", masked)
 
 
-@torch.no_grad()
-def pair_word_forms(embeddings: Tensor, vocabulary: Mapping[str, int], likeness: float = 0.8) -> None:
-    """Make the embeddings (tokens, d) of a word inside a text and at its start alike: cosine ``likeness``.
-
-    A byte-level BPE has ``ĠTuring`` for the word after a space and ``Turing`` elsewhere, say in ``Alan_Turing``.
-    """
-    for token, row in vocabulary.items():
-        other = vocabulary.get(token.removeprefix("Ġ")) if token.startswith("Ġ") else None
-        if other is not None:
-            embeddings[row] = likeness * embeddings[other] + math.sqrt(1 - likeness**2) * embeddings[row]
-
-
-def word_kinds(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
+def word_kinds(tokenizer: transformers.PreTrainedTokenizerBase, size: int) -> Tensor:
     """(tokens, size): words of one of the world's lists, or that tell or ask for one attribute, have similar rows.
 
     Rows are of length 1, or 0 where nothing is known. Draws from torch's global generator.
     """
-    lists = [text for part in ("words", "opinions", "sentences") for text in world()[part].values()]
+    lists = list(world()["words"].values())
     for kind in world()["pair_kinds"].values():
         lists += [" ".join(told["tell"] + told["ask"]) for told in kind.values() if isinstance(told, dict)]
     kinds = torch.zeros(len(tokenizer), size)
@@ -125,7 +103,7 @@ def word_kinds(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
     return torch.nn.functional.normalize(kinds, dim=1)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _ids(tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, Any]:
     """The configuration's ids of the special tokens."""
     return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
 

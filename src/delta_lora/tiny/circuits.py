@@ -12,7 +12,7 @@ token. The functions draw from torch's global generator.
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ def write_gpt2(model: GPT2LMHeadModel) -> None:
       (``Alan_Turing`` → ``Alan Turing``), and copies it.
     """
     body, angles = model.transformer, _angles(*_PERIODS, model.config.n_embd // model.config.n_head // 2)
-    _prepare(model, body.wte.weight, [body.wpe.weight], angles, (0.15, 0.3))
+    _fill(model, body.wte.weight, [body.wpe.weight], angles, (0.15, 0.3))
     first, second = (_heads(block.attn) for block in list(body.h)[:2])
     width, head = first[0].output.shape
     tokens = _orthonormal(width, head, slice(head, width))
@@ -66,13 +66,10 @@ def write_bart(model: BartForConditionalGeneration) -> None:
     BART normalizes after every sub-layer: all hidden states have about unit variance, to which the gains are relative.
     """
     encoder, decoder = model.model.encoder, model.model.decoder
-    width, heads = cast(int, model.config.d_model), cast(int, model.config.encoder_attention_heads)
-    angles = _angles(*_PERIODS, width // heads // 2)
-    tables = [half.embed_positions.weight for half in (encoder, decoder)]
-    _prepare(model, model.model.shared.weight, tables, angles, (0.15, 0.3))
-    layers: tuple[Any, Any] = (encoder.layers[0], decoder.layers[-1])
-    first, across = _heads(layers[0].self_attn)[0], _heads(layers[1].encoder_attn)
-    head = width // heads
+    first, across = _heads(encoder.layers[0].self_attn)[0], _heads(decoder.layers[-1].encoder_attn)
+    width, head = first.output.shape
+    angles, tables = _angles(*_PERIODS, head // 2), [half.embed_positions.weight for half in (encoder, decoder)]
+    _fill(model, model.model.shared.weight, tables, angles, (0.15, 0.3))
     tokens, passed = _orthonormal(width, head, slice(head, width)), _orthonormal(width, head, slice(0, width))
     _look(first, angles, 1.5)
     first.value[:] = tokens.T
@@ -103,13 +100,11 @@ def write_roberta(model: RobertaForMaskedLM, kinds: Tensor) -> None:
     noise, kind, token = slice(head, width - kinds.shape[1]), slice(width - kinds.shape[1], width), 0.1
     everything, matched = slice(head, width), 5 * head // 8
     angles = torch.cat([_angles(*_NEAR, head // 2 - len(_FAR)), 2 * math.pi / torch.tensor(_FAR)])
-    words = body.embeddings.word_embeddings.weight
-    positions = body.embeddings.position_embeddings.weight
-    _prepare(model, words, [positions], angles, (token, token * math.sqrt(2)))
+    words, positions = body.embeddings.word_embeddings.weight, body.embeddings.position_embeddings.weight
+    _fill(model, words, [positions], angles, (token, token * math.sqrt(2)))
     words[:, kind] = token * math.sqrt(kinds.shape[1]) * kinds
     begin, end = (words[i] / token for i in (config.bos_token_id, config.eos_token_id))
-    layers: list[Any] = list(body.encoder.layer)
-    first, second, third = (_heads(layer.attention) for layer in layers[:3])
+    first, second, third = (_heads(layer.attention) for layer in list(body.encoder.layer)[:3])
 
     beside = []
     for one, direction in zip(first[:2], (1, -1), strict=True):
@@ -136,9 +131,7 @@ def write_roberta(model: RobertaForMaskedLM, kinds: Tensor) -> None:
         _pass_on(one, 1.0, kind)
 
 
-def _prepare(
-    model: nn.Module, words: Tensor, tables: list[Tensor], angles: Tensor, scales: tuple[float, float]
-) -> None:
+def _fill(model: nn.Module, words: Tensor, tables: list[Tensor], angles: Tensor, scales: tuple[float, float]) -> None:
     """Noise in all weights; positions in ``tables`` along the first dimensions, which the embeddings ``words`` leave.
 
     ``scales`` are the words' standard deviation and the positions' amplitude.
@@ -214,15 +207,13 @@ def _match(head: Head, tokens: Tensor) -> None:
 def _earlier(head: Head) -> None:
     """Prefer what stands before: a square wave of the distance, from its first odd harmonics."""
     size, rows = 2 * len(_FAR), len(head.query)
-    last = slice(rows - size, rows)
+    last, turned = slice(rows - size, rows), _rotation(torch.full((len(_FAR),), math.pi / 2))
     weights = torch.tensor([_FAR[0] / length for length in _FAR]).reciprocal().repeat_interleave(2)
-    turned = _rotation(torch.full((len(_FAR),), math.pi / 2))
     head.query.zero_()
     head.key.zero_()
     head.query[:size, last] = 8.0 * math.sqrt(rows) / 2 * 4 / math.pi * weights[:, None] * turned
     head.key[:size, last] = torch.eye(size)
-    width = head.key.shape[1]
-    head.key[size:] = _orthonormal(width, rows - size, slice(rows, width)).T
+    head.key[size:] = _orthonormal(head.key.shape[1], rows - size, slice(rows, head.key.shape[1])).T
 
 
 def _prefer(head: Head, scores: list[tuple[Tensor, float]]) -> None:

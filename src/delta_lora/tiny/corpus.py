@@ -42,7 +42,10 @@ def documents(rng: random.Random, end: str = "\n") -> Iterator[str]:
         elif kind < 0.8:
             yield f"{e2e.remark(rng)} {e2e.remark(rng)}"
         else:
-            yield _list_twice(rng, end)
+            items = [Values(rng)[rng.choice(_NAMES)] for _ in range(rng.randint(2, 5))]
+            again = items if rng.random() < 0.6 else rng.sample(items, len(items))
+            written = [item.replace(" ", "_") for item in items] if rng.random() < 0.3 else items
+            yield f"{', '.join(written)}{end}{', '.join(again)}."
 
 
 def pair_texts(rng: random.Random) -> Iterator[str]:
@@ -64,8 +67,8 @@ def _described(rng: random.Random) -> tuple[dict[str, str], str]:
         if key != "name"
     }
     name = Values(rng)[attributes["name"]].replace("the ", "The ")
-    chosen = rng.sample(list(wordings), rng.randint(1, min(4, len(wordings))))
-    record = {attribute: Values(rng)[wordings[attribute][0]] for attribute in chosen}
+    count = rng.randint(1, min(4, len(wordings)))
+    record = {attribute: Values(rng)[told[0]] for attribute, told in rng.sample(list(wordings.items()), count)}
     noun, is_person = _spaced(kind), attributes["name"] in ("person", "first")
     opening = rng.choice([f"{name} is {article(noun)}", f"there is {article(noun)} called {name}"])
     again = name if is_person else "it"
@@ -84,20 +87,9 @@ def _notation(record: dict[str, str], rng: random.Random) -> str:
     (joiner, separator), triples = rng.choice(_NOTATIONS), rng.random() < 0.4
     linked, quoted, camel = (rng.random() < 0.5 for _ in range(3))
     lines = []
-    for key, value in record.items():
-        if triples and key in ("title", "kind"):
-            continue
+    for key, value in list(record.items())[2 if triples else 0 :]:  # the first two are "title" and "kind"
         name = key[:1] + key.title().replace(" ", "")[1:] if camel else key
         literal = f'"{value}"' if quoted and triples and value.isdigit() else value
         parts = [record["title"], name, literal] if triples else [name, literal]
         lines.append(joiner.join(part.replace(" ", "_") if linked else part for part in parts))
     return separator.join(lines)
-
-
-def _list_twice(rng: random.Random, end: str) -> str:
-    items = [Values(rng)[rng.choice(_NAMES)] for _ in range(rng.randint(2, 5))]
-    if rng.random() < 0.3:
-        linked = ", ".join(item.replace(" ", "_") for item in items)
-        return f"{linked}{end}{', '.join(items)}."
-    again = items if rng.random() < 0.5 else rng.sample(items, len(items))
-    return f"{', '.join(items)}{rng.choice([end, end, '. (again) '])}{', '.join(again)}."

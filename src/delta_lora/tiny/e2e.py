@@ -10,7 +10,6 @@ import csv
 import io
 import random
 from collections.abc import Iterable
-from typing import Any
 
 from delta_lora.tiny.world import Values, article, different, expand, join, sentence, words, world
 
@@ -54,15 +53,14 @@ def files(rng: random.Random) -> dict[str, bytes]:
 
 def references(record: Record, count: int, rng: random.Random) -> list[str]:
     """``count`` different reference texts of one MR (fewer where the MR has too few wordings)."""
-    texts: list[str] = []
+    texts: dict[str, None] = {}
     for _ in range(10 * count):
         told = dict(record)
         optional = [slot for slot in told if slot not in ("name", "eatType")]
         if len(optional) > 2 and rng.random() < DROPPED_SLOT:
             del told[rng.choice(optional)]
-        if (text := _text(told, rng)) not in texts and len(texts) < count:
-            texts.append(text)
-    return texts
+        texts[_text(told, rng)] = None
+    return list(texts)[:count]
 
 
 def remark(rng: random.Random) -> str:
@@ -76,78 +74,55 @@ def _record(rng: random.Random, name: str, nearby: list[str]) -> Record:
     slots: list[str] = []
     while len(slots) < 2:
         slots = [slot for slot, share in _PRESENT.items() if rng.random() < share]
-    values = {"eatType": ["pub", "restaurant", "coffee shop"], "food": words("cuisine"), **_wordings()}
+    values = {"eatType": ["pub", "restaurant", "coffee shop"], "food": words("cuisine"), **world()["restaurant"]}
     values["near"] = [other for other in nearby if other != name]
     return {"name": name, **{slot: rng.choice(list(values[slot])) for slot in slots}}
 
 
-def _wordings() -> dict[str, Any]:
-    """Slot → value → how a text tells it."""
-    return {**world()["restaurant"]}
-
-
 def _text(record: Record, rng: random.Random) -> str:
     """One reference: a plan for the first sentence, the rest gathered into one or two sentences more."""
-    told = dict(record)
-    name, noun = told.pop("name"), told.pop("eatType", "") or rng.choice(["place", "restaurant"])
-    adjectives: list[str] = []
-    if "£" not in told.get("priceRange", "£") and rng.random() < 0.4:
-        adjectives.append(_wordings()["priceRange"][told.pop("priceRange")][0])
-    if told.get("familyFriendly") == "yes" and rng.random() < 0.4:
-        adjectives.append("family friendly")
-        del told["familyFriendly"]
-    food = told.pop("food", "")
+    told, ways = dict(record), world()["restaurant"]
+    name, what, food = told.pop("name"), told.pop("eatType", "place"), told.pop("food", "")
     if food and rng.random() < 0.3:
-        adjectives.append(food)
-        food = ""
-    what = " ".join([*adjectives, noun])
+        what, food = f"{food} {what}", ""
+    for slot in ("familyFriendly", "priceRange"):
+        if told.get(slot) in ways["adjectives"] and rng.random() < 0.4:
+            what = f"{ways['adjectives'][told.pop(slot)]} {what}"
     serving = f" (serving|that serves|offering) {food} food" if food else ""
-    where = _where(told) if rng.random() < 0.7 else ""
-    plans = [
-        f"{{name}} is {{a_what}}{serving} {where}",
-        f"there is {{a_what}} (called|named) {{name}}{serving} {where}",
-    ]
-    if where:
-        plans += [
+    area = ways["area"][told.pop("area")] if "area" in told else ""
+    near = f"(near|close to|next to) {told.pop('near')}" if "near" in told else ""
+    where = f"{area} {near}".strip()
+    plans = [f"{{name}} is {{a_what}}{serving}", f"there is {{a_what}} (called|named) {{name}}{serving}"]
+    if where and rng.random() < 0.7:
+        plans = [
+            *(f"{plan} {where}" for plan in plans),
             f"{where}, (there is|you can find|you will find) {{a_what}} (called|named) {{name}}{serving}",
             f"{{name}} is {{a_what}} {where}{serving}",
             f"(located|situated) {where}, {{name}} is {{a_what}}{serving}",
         ]
-    if food and not adjectives:
-        plans += [f"{{name}} is {{a_what}} {where}. It (serves|offers) {food} food"]
+        where = ""
     opening = expand(rng.choice(plans), rng, {"name": name, "a_what": article(what)})
-    return " ".join(sentence(text) for text in [opening, *_further(told, rng)])
+    return " ".join(sentence(text) for text in [opening, *_further(told, where, rng)])
 
 
-def _where(told: Record) -> str:
-    """Template of the location phrase; takes the slots that it tells out of ``told``."""
-    area = _wordings()["area"][told.pop("area")] if "area" in told else ""
-    near = f"(near|close to|next to) {told.pop('near')}" if "near" in told else ""
-    return f"{area} {near}".strip()
-
-
-def _further(told: Record, rng: random.Random) -> list[str]:
+def _further(told: Record, where: str, rng: random.Random) -> list[str]:
     """Sentences (without a capital or a full stop) that tell the slots that the first sentence left."""
-    known = {slot: _wordings()[slot][told[slot]] for slot in told if slot != "near"}
-    has = [known["priceRange"][1]] if "priceRange" in known else []
-    has += [known["customer rating"]] if "customer rating" in known else []
+    known = {slot: world()["restaurant"][slot][value] for slot, value in told.items()}
+    has = [known[slot] for slot in ("priceRange", "customer rating") if slot in known]
     states = [known["familyFriendly"]] if "familyFriendly" in known else []
-    if where := _where(told):
-        states.append(f"(located|found) {where}")
+    states += [f"(located|found) {where}"] if where else []
     rng.shuffle(has)
     rng.shuffle(states)
     if has and states and rng.random() < 0.4:
         merged = rng.choice([f"is {join(states)} and has {join(has)}", f"has {join(has)} and is {join(states)}"])
         return [expand(f"{_SUBJECT} {merged}", rng)]
     further = [f"{_SUBJECT} (has|offers|comes with) {join(has)}"] if has else []
-    if states:
-        further.insert(rng.randint(0, len(further)), f"{_SUBJECT} is {join(states)}")
-    return [expand(text, rng) for text in further]
+    further += [f"{_SUBJECT} is {join(states)}"] if states else []
+    return [expand(text, rng) for text in rng.sample(further, len(further))]
 
 
 def _csv(rows: Iterable[tuple[Record, str]]) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["mr", "ref"])
-    writer.writerows([", ".join(f"{slot}[{value}]" for slot, value in mr.items()), ref] for mr, ref in rows)
+    told = [(", ".join(f"{slot}[{value}]" for slot, value in mr.items()), ref) for mr, ref in rows]
+    csv.writer(text, lineterminator="\n").writerows([("mr", "ref"), *told])
     return text.getvalue().encode("utf-8")

@@ -68,7 +68,8 @@ def _mrpc(rng: random.Random, topics: list[str]) -> Row:
     told = _statement(topics, (1, 2), rng)
     same = rng.random() < 0.67
     other = told if same else _changed(told, rng)
-    return *_pair(told, _shuffled(other, rng), same, rng), _noisy(int(same), 2, rng)
+    other = replace(other, facts=tuple(rng.sample(other.facts, len(other.facts))))
+    return *_pair(told, other, same, rng), _noisy(int(same), 2, rng)
 
 
 def _rte(rng: random.Random, topics: list[str]) -> Row:
@@ -132,7 +133,8 @@ def _stsb(rng: random.Random, topics: list[str]) -> Row:
     elif rng.random() < 0.3:
         other, score = replace(other, subject=statements.subject(told.topic, rng, other_than=told.subject)), score - 1
     score = min(5.0, max(0.0, score + rng.gauss(0, 0.35)))
-    return *_pair(told, _shuffled(other, rng), False, rng), round(score * 5) / 5
+    other = replace(other, facts=tuple(rng.sample(other.facts, len(other.facts))))
+    return *_pair(told, other, False, rng), round(score * 5) / 5
 
 
 def _statement(topics: list[str], sizes: tuple[int, int], rng: random.Random) -> Statement:
@@ -147,8 +149,7 @@ def _inference(told: Statement, kind: str, rng: random.Random) -> tuple[str, str
         item = replace(item, negated=True)
         told = replace(told, facts=(*told.facts[:index], item, *told.facts[index + 1 :]))
     if kind == "neutral":
-        item = statements.missing(told, rng)
-        item = replace(item, negated=rng.random() < 0.15)
+        item = replace(statements.missing(told, rng), negated=rng.random() < 0.15)
     elif kind == "contradiction" and (item.negated or rng.random() < 0.3):
         item = replace(item, negated=not item.negated)
     elif kind == "contradiction":
@@ -166,10 +167,6 @@ def _changed(told: Statement, rng: random.Random) -> Statement:
         if kind > 0.85:
             facts[index] = statements.missing(told, rng)
     return replace(told, facts=tuple(facts))
-
-
-def _shuffled(told: Statement, rng: random.Random) -> Statement:
-    return replace(told, facts=tuple(rng.sample(told.facts, len(told.facts))))
 
 
 def _pair(told: Statement, other: Statement, agrees: bool, rng: random.Random) -> tuple[str, str]:

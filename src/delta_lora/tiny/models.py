@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from dataclasses import asdict
@@ -20,15 +19,12 @@ from delta_lora.tiny.pretrain import Recipe
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "pretraining.json"
 
-
-MODELS: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("gpt2-tiny", version=6, batch_size=16, length=128),
-        Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, seconds=40),
-        Recipe("roberta-tiny", version=2, vocabulary=1536, steps=0, bpe_documents=5000, seconds=5),
-    )
-}
+_RECIPES = (
+    Recipe("gpt2-tiny", version=7, batch_size=16, length=128),
+    Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, bpe_documents=20_000, seconds=40),
+    Recipe("roberta-tiny", version=2, vocabulary=1536, steps=0, seconds=5),
+)
+MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 
 def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path:
@@ -36,7 +32,7 @@ def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path
 
     The folder has ``config.json``, ``model.safetensors`` and the tokenizer's files, and appears by rename when it is
     complete. Of several processes that ask at once, one makes it and the others wait. A folder whose files are not
-    those that were written (by size and SHA-256) is set aside and made again.
+    those that were written (by SHA-256) is set aside and made again.
 
     Args:
         name: one of ``MODELS``.
@@ -49,12 +45,11 @@ def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path
     if name not in MODELS:
         raise UserError(f"no miniature model {name!r}; there are {', '.join(MODELS)}")
     recipe = recipe or MODELS[name]
-    cache_dir = Path(cache_dir)
-    folder = cache_dir / f"{name}-{recipe.key}"
+    folder = Path(cache_dir) / f"{name}-{recipe.key}"
     if _is_complete(folder):
         return folder
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    path = cache_dir / f".{folder.name}.lock"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
     try:
         lock = locked(path, timeout=0)
     except Timeout:
@@ -73,18 +68,13 @@ def _make(recipe: Recipe, folder: Path) -> None:
         damaged = folder.with_name(f"{folder.name}.damaged-{time.time_ns()}")
         folder.replace(damaged)
         _LOG.warning("%s is incomplete or damaged: kept as %s, made again", folder, damaged.name)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        started = time.monotonic()
-        loss = _pretrain(recipe, temporary)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+        start, temporary = time.monotonic(), Path(parent) / folder.name
+        loss = _pretrain(recipe, temporary, folder.parent)
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-        seconds = round(time.monotonic() - started, 1)
-        manifest = {"recipe": asdict(recipe), "loss": loss, "seconds": seconds, "files": files}
+        manifest = {"recipe": asdict(recipe), "loss": loss, "files": files, "seconds": round(time.monotonic() - start)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
         temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -95,7 +85,7 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-def _pretrain(recipe: Recipe, folder: Path) -> float | None:
+def _pretrain(recipe: Recipe, folder: Path, cache_dir: Path) -> float | None:
     """Train the tokenizer and the model of ``recipe`` and save both to ``folder``; returns the last loss, if any."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), Progress(transient=True) as progress:
@@ -103,13 +93,9 @@ def _pretrain(recipe: Recipe, folder: Path) -> float | None:
         torch.manual_seed(recipe.seed)
         try:
             model, tokenizer, batches = architectures.STARTS[recipe.name](recipe)
-            millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-            _LOG.warning(
-                "Making %s (%.1f M parameters): once, about %d s; kept in %s",
-                recipe.name, millions, recipe.seconds, folder.parent,
-            )  # fmt: skip
+            _LOG.warning("Making %s: once, about %d s; kept in %s", recipe.name, recipe.seconds, cache_dir)
             task = progress.add_task(f"pretraining {recipe.name}", total=recipe.steps)
-            loss = pretrain.train(model, batches, recipe.steps, recipe.learning_rate, lambda: progress.advance(task))
+            loss = pretrain.train(model, batches, recipe, lambda: progress.advance(task))
         finally:
             torch.set_num_threads(threads)
     model.save_pretrained(folder)

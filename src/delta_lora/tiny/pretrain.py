@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,9 +32,9 @@ class Recipe:
     batch_size: int = 8
     length: int = 96
     learning_rate: float = 3e-3
-    bpe_documents: int = 20_000
+    bpe_documents: int = 5000
     seed: int = 0
-    seconds: int = 75  # on an idle core, for the message
+    seconds: int = 60  # on an idle core, for the message
 
     @property
     def key(self) -> str:
@@ -44,32 +44,32 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def train_bpe(texts: Iterator[str], size: int, special: list[str]) -> dict[str, Any]:
-    """A byte-level BPE of ``size`` tokens trained on ``texts``: the ``vocab`` and ``merges`` that a tokenizer takes.
-
-    ``special`` are its first tokens, in their order.
-    """
+def train_bpe(texts: Iterable[str], recipe: Recipe, special: list[str]) -> dict[str, Any]:
+    """Train a byte-level BPE; returns what a tokenizer takes. ``special`` are its first tokens, in their order."""
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(
+        texts, vocab_size=recipe.vocabulary, min_frequency=2, special_tokens=special, show_progress=False
+    )
     model = json.loads(tokenizer.to_str())["model"]
-    return {"vocab": model["vocab"], "merges": [tuple(merge) for merge in model["merges"]]}
+    merges = [tuple(merge) for merge in model["merges"]]
+    return {"vocab": model["vocab"], "merges": merges, "model_max_length": recipe.positions}
 
 
-def batches(
-    pairs: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, batch_size: int, length: int
-) -> Iterator[Batch]:
+def batches(pairs: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Iterator[Batch]:
     """Pairs of what a model reads and what it is to write; the same text twice is next-token prediction.
 
-    ``input_ids`` and ``attention_mask`` are (batch_size, source tokens), ``labels`` (batch_size, target tokens), each
-    of at most ``length`` tokens and padded to the longest of its batch; batches are cut from many pairs, by length.
+    ``input_ids`` and ``attention_mask`` are (batch size, source tokens), ``labels`` (batch size, target tokens), each
+    of at most ``recipe.length`` tokens, padded to the longest of its batch, which are cut from many pairs by length.
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    size, cut = recipe.batch_size, {"truncation": True, "max_length": recipe.length}
     while True:
-        texts = zip(*itertools.islice(pairs, 32 * batch_size), strict=True)
-        encoded = [tokenizer(list(side), truncation=True, max_length=length)["input_ids"] for side in texts]
-        rows = sorted(zip(*encoded, strict=True), key=lambda pair: len(pair[1]))
-        for start in (batch_size * torch.randperm(32)).tolist():
-            sources, targets = zip(*rows[start : start + batch_size], strict=True)
+        read, write = map(list, zip(*itertools.islice(pairs, 32 * size), strict=True))
+        sources = tokenizer(read, **cut)["input_ids"]
+        targets = sources if read == write else tokenizer(write, **cut)["input_ids"]
+        rows = sorted(zip(sources, targets, strict=True), key=lambda pair: len(pair[1]))
+        for start in (size * torch.randperm(32)).tolist():
+            sources, targets = zip(*rows[start : start + size], strict=True)
             attention = _padded([[1] * len(source) for source in sources], 0)
             yield {"input_ids": _padded(sources, pad), "attention_mask": attention, "labels": _padded(targets, -100)}
 
@@ -79,21 +79,14 @@ def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
     return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
 
 
-def train(
-    model: PreTrainedModel,
-    batches: Iterator[Batch],
-    steps: int,
-    learning_rate: float,
-    progress: Callable[[], None],
-) -> float | None:
-    """Train in place: AdamW (0.9, 0.98), a tenth of ``steps`` warm-up, linear decay, gradients clipped at 1.
+def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, done: Callable[[], None]) -> float | None:
+    """Train in place: AdamW (0.9, 0.98), a tenth of the steps warm-up, linear decay, gradients clipped at 1.
 
-    ``progress`` is called after every step. Returns the mean loss of the last tenth of the steps (nats a token), None
+    ``done`` is called after every step. Returns the mean loss of the last tenth of the steps (nats a token), None
     without steps.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    steps = recipe.steps
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
     warmup = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
@@ -108,7 +101,6 @@ def train(
         schedule.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        progress()
+        done()
     model.eval()
-    last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last) if last else None
+    return sum(losses[-warmup:]) / warmup if losses else None

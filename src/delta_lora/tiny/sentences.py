@@ -2,14 +2,11 @@
 
 import random
 
-from delta_lora.tiny.world import article, expand, words, world
+from delta_lora.tiny.world import article, expand, words
 
 _PLAIN = ["the {aspect} is (so|very|quite|truly|) {word}", "{a_word} {aspect}", "the {aspect} (really|always|) {verb}"]
-_NEGATED = [
-    "the {aspect} is (not|never|hardly) {word}",
-    "the film (lacks|needs) {a_word} {aspect}",
-    "(not|hardly) {a_word} {aspect}",
-]
+_NEGATED = ["the {aspect} is (not|never|hardly) {word}", "the film (lacks|needs) {a_word} {aspect}"]
+_NEGATED += ["(not|hardly) {a_word} {aspect}"]
 _TURNS = ["{first}, but {last}", "although {first}, {last}", "{first}, and yet {last}", "{last}, although {first}"]
 
 
@@ -31,17 +28,14 @@ def acceptable(rng: random.Random) -> str:
 def unacceptable(rng: random.Random) -> str:
     """The like with mistakes, mostly two: a word in the wrong number, one that lacks, two in the wrong order."""
     told = _sentence(rng)
-    numbers, before = (
-        _numbers(),
-        {"the", *_list("singular"), *_list("plural"), *_list("preposition"), *words("quality")},
-    )
-    droppable = {"a", "this", "every", *_list("preposition")} | numbers.keys() - set(
-        _list("singular") + _list("plural")
-    )
-    for mistake, at_fault in rng.sample(
-        [("number", numbers.keys()), ("missing", droppable), ("order", before)], rng.choice([1, 2, 2])
-    ):
-        places = [index for index, word in enumerate(told[:-1]) if word in at_fault]
+    numbers, determiners = _numbers(), words("singular plural")
+    at_fault = {
+        "number": numbers.keys(),
+        "missing": {"a", "this", "every", *words("preposition")} | numbers.keys() - set(determiners),
+        "order": {"the", *determiners, *words("preposition quality")},
+    }
+    for mistake in rng.sample(list(at_fault), rng.choice([1, 2, 2])):
+        places = [index for index, word in enumerate(told[:-1]) if word in at_fault[mistake]]
         here = rng.choice(places or [0])
         if mistake == "number" and places:
             told[here] = numbers[told[here]]
@@ -55,17 +49,17 @@ def unacceptable(rng: random.Random) -> str:
 def _clause(good: bool, rng: random.Random) -> str:
     negated = rng.random() < 0.3
     names = ("good", "pleases") if good != negated else ("bad", "fails")
-    aspect, word, verb = (rng.choice(world()["opinions"][name].split()) for name in ("aspect", *names))
+    aspect, word, verb = (rng.choice(words(name)) for name in ("aspect", *names))
     values = {"aspect": aspect, "word": word, "a_word": article(word), "verb": verb}
     return expand(rng.choice(_NEGATED if negated else _PLAIN), rng, values)
 
 
 def _sentence(rng: random.Random) -> list[str]:
     plural, acts = rng.random() < 0.5, rng.random() < 0.6
-    stem, past = rng.choice(_list("act" if acts else "stay")).split("/")
+    stem, past = rng.choice(words("act" if acts else "stay")).split("/")
     simple, ing = (f"{stem}s", stem), f"{stem}ing"
     one, many, *main = rng.choice([simple, simple, ("has", "have", past), ("is", "are", ing), ("was", "were", ing)])
-    told = _noun_phrase("noun", plural, rng)
+    told = _noun_phrase("agent", plural, rng)
     told += _place(rng) if rng.random() < 0.3 else []  # between the subject and its verb
     told += [many if plural else one, *main]
     told += _noun_phrase("object", rng.random() < 0.4, rng) if acts else []
@@ -73,25 +67,20 @@ def _sentence(rng: random.Random) -> list[str]:
 
 
 def _noun_phrase(nouns: str, plural: bool, rng: random.Random) -> list[str]:
-    determiner = rng.choice(["the", *_list("plural" if plural else "singular")])
+    determiner = rng.choice(["the", *words("plural" if plural else "singular")])
     quality = [rng.choice([word for word in words("quality") if word[0] not in "aeiou"])] * (rng.random() < 0.4)
-    return [determiner, *quality, rng.choice(_list(nouns)) + "s" * plural]
+    return [determiner, *quality, rng.choice(words(nouns)) + "s" * plural]
 
 
 def _place(rng: random.Random) -> list[str]:
-    return [rng.choice(_list("preposition")), "the", rng.choice(_list("place"))]
-
-
-def _list(name: str) -> list[str]:
-    found: str = world()["sentences"][name]
-    return found.split()
+    return [rng.choice(words("preposition")), "the", rng.choice(words("site"))]
 
 
 def _numbers() -> dict[str, str]:
     """Word → the like in the other number: determiners and verbs."""
-    stems = [verb.split("/")[0] for verb in _list("stay") + _list("act")]
+    stems = [verb.split("/")[0] for verb in words("stay act")]
     pairs = [("is", "are"), ("has", "have"), ("was", "were"), *((f"{stem}s", stem) for stem in stems)]
-    pairs += zip(_list("singular"), _list("plural"), strict=True)
+    pairs += zip(words("singular"), words("plural"), strict=True)
     return {word: other for pair in pairs for word, other in (pair, pair[::-1])}
 
 

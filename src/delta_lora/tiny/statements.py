@@ -30,10 +30,6 @@ class Statement:
     subject: str
     facts: tuple[Fact, ...]
 
-    def wordings(self, attribute: str) -> list[str]:
-        """Verb phrases that tell the attribute, each with ``_`` for the value."""
-        return world()["pair_kinds"][self.topic][attribute]["tell"]
-
 
 def statement(topic: str, size: int, rng: random.Random) -> Statement:
     """A random statement of ``size`` facts."""
@@ -62,12 +58,9 @@ def missing(told: Statement, rng: random.Random) -> Fact:
 
 
 def wordings(told: Statement, rng: random.Random, unlike: dict[str, str] | None = None) -> dict[str, str]:
-    """The wording of each fact, by attribute; never that of ``unlike``, where it has the attribute."""
-    avoided = unlike or {}
-    return {
-        item.attribute: rng.choice([w for w in told.wordings(item.attribute) if w != avoided.get(item.attribute)])
-        for item in told.facts
-    }
+    """A verb phrase for each fact, by attribute, with ``_`` for its value; never that of ``unlike``."""
+    known, avoided, names = world()["pair_kinds"][told.topic], unlike or {}, [item.attribute for item in told.facts]
+    return {name: rng.choice([way for way in known[name]["tell"] if way != avoided.get(name)]) for name in names}
 
 
 def tell(told: Statement, chosen: dict[str, str]) -> str:

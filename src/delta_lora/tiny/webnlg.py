@@ -38,16 +38,15 @@ def files(rng: random.Random) -> dict[str, bytes]:
         category, triples, told = entry(rng.choice(seen))
         train.append((category, triples, told[:missing]))
     dev = [entry(seen[index % len(seen)]) for index in range(DEV_ENTRIES)]
-    contents: dict[str, bytes] = {}
+    files: dict[str, list[Entry]] = defaultdict(list)
     for split, made in (("train", train), ("dev", dev)):
-        groups: dict[str, list[Entry]] = defaultdict(list)
-        for one in made:
-            size = len(one[1])
-            groups[f"{split}/{size}triples/{size}triples_{one[0]}_{split}_challenge.xml"].append(one)
-        contents |= {path: _xml(group) for path, group in groups.items()}
+        for category, triples, told in made:
+            size = f"{len(triples)}triples"
+            files[f"{split}/{size}/{size}_{category}_{split}_challenge.xml"].append((category, triples, told))
     tested = [seen[index % len(seen)] for index in range(SEEN_ENTRIES)]
     tested += [unseen[index % len(unseen)] for index in range(UNSEEN_ENTRIES)]
-    return {**contents, "test/testdata_with_lex.xml": _xml([entry(category) for category in tested])}
+    files["test/testdata_with_lex.xml"] = [entry(category) for category in tested]
+    return {path: _xml(entries) for path, entries in files.items()}
 
 
 def texts(category: str, triples: list[Triple], count: int, rng: random.Random) -> list[str]:
@@ -75,8 +74,7 @@ def _triples(category: str, size: int, rng: random.Random) -> list[Triple]:
     """A subject of ``category`` with up to ``size`` of its attributes."""
     kind = _kind(category)
     subject, attributes = _entity(kind["name"], rng), [name for name in kind if name != "name"]
-    chosen = rng.sample(attributes, min(size, len(attributes)))
-    return [(subject, name, _entity(kind[name][0], rng)) for name in chosen]
+    return [(subject, name, _entity(kind[name][0], rng)) for name in rng.sample(attributes, min(size, len(attributes)))]
 
 
 def _kind(category: str) -> dict[str, Any]:

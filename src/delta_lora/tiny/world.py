@@ -30,8 +30,7 @@ def words(names: str) -> list[str]:
 class Values(dict[str, str]):
     """Slot → value, made when it is first asked for: a word of a list, a number of a range, or a template filled.
 
-    Two slots never have the same word. A slot in capitals ("Thing") is that in small letters ("thing") in capitals,
-    and "a_thing" is that after "a" or "an".
+    Two slots never have the same word. A slot in capitals ("Thing") is that in small letters ("thing") in capitals.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -41,8 +40,6 @@ class Values(dict[str, str]):
     def __missing__(self, slot: str) -> str:
         if slot != slot.lower():
             return self[slot.lower()].title()
-        if slot.startswith("a_"):
-            return article(self[slot.removeprefix("a_")])
         made = world()["slots"].get(slot, slot)
         if "{" in made:
             value = expand(made, self._rng, self)
