@@ -42,7 +42,7 @@ def test_webnlg_entries_are_read_as_the_release_is(written: Path) -> None:
 # how they were measured), and somewhat more. Columns without an entry need only be numbers.
 FLOORS = {
     1: {"BLEU": 36, "ROUGE-L": 50},
-    2: {"BLEU-S": 20, "BLEU-U": 10, "BLEU-A": 15},
+    2: {"BLEU-S": 30, "BLEU-U": 15, "BLEU-A": 24},
     3: {"Rouge-1": 25, "Rouge-2": 10, "Rouge-L": 20},
     4: {"MNLI": 40, "SST-2": 58, "MRPC": 68, "CoLA": 15, "QNLI": 55, "QQP": 68, "RTE": 58, "STS-B": 30},
 }
