@@ -7,7 +7,8 @@
 
 Bare words are what to render: a table or figure by its file in configs/table (table1, figure3, one of your own),
 claims, examples (outputs side by side), tables (all of these), report, notebooks (run them in place), check (whether
-this machine can train the scale). The rest are the overrides that `scripts/train.py -m` was given.
+this machine can train the scale). The rest are the overrides that `scripts/train.py -m` was given. A page that was
+made from more runs than there are now is kept, unless force=true is given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
@@ -27,28 +28,28 @@ from delta_lora.suite.config.compose import MISTAKES
 Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was left out and why, the files
 
 
-def table(overrides: Sequence[str]) -> Rendered:
+def table(overrides: Sequence[str], force: bool) -> Rendered:
     """One table, with its shape and its claims."""
     from delta_lora.suite.pages.render import render_table  # imported late: --help answers at once
     from delta_lora.suite.pages.terminal import terminal
 
-    found, view, paths = render_table(overrides)
+    found, view, paths = render_table(overrides, force)
     return [terminal(view)], found.problems, paths
 
 
-def figure(overrides: Sequence[str]) -> Rendered:
+def figure(overrides: Sequence[str], force: bool) -> Rendered:
     """Figure 3, or another of its kind."""
     from delta_lora.suite.pages.figure_page import render_figure3, title
 
-    found, claims, paths = render_figure3(overrides)
+    found, claims, paths = render_figure3(overrides, force)
     return [title(found), *(f"{c.claim.says}: {c.verdict}." for c in claims)], found.problems, paths
 
 
-def claims(overrides: Sequence[str]) -> Rendered:
+def claims(overrides: Sequence[str], force: bool) -> Rendered:
     """All claims."""
     from delta_lora.suite.pages.claims_page import render_claims, tally
 
-    sentences, problems, paths = render_claims(overrides)
+    sentences, problems, paths = render_claims(overrides, force)
     lines = [f"{s.verdict:>14}: {s.says} ({s.place})" for s in sentences]
     return [*lines, f"{tally(sentences)}."], problems, paths
 
@@ -86,7 +87,6 @@ def check(overrides: Sequence[str]) -> Rendered:
 
 EVERYTHING = ("all", "claims", "examples")  # all: what is in configs/table
 OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
-    "claims": claims,
     "examples": examples,
     "report": report,
     "notebooks": notebooks,
@@ -94,14 +94,18 @@ OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
 }
 
 
-def render(overrides: Sequence[str], console: Console) -> None:
+def render(overrides: Sequence[str], console: Console, force: bool) -> None:
     """Render one thing: the first of the overrides names it."""
     from delta_lora.suite.tables.spec import names_with
 
     name = overrides[0].removeprefix("table=") if overrides else "table"
-    kind = OTHERS.get(name, figure if name in names_with("figure") else table)
     with console.status(f"{name}: reading runs, resampling test items"):
-        parts, problems, paths = kind(overrides[1:] if name in OTHERS else overrides)
+        if name in OTHERS:
+            parts, problems, paths = OTHERS[name](overrides[1:])
+        elif name == "claims":
+            parts, problems, paths = claims(overrides[1:], force)
+        else:
+            parts, problems, paths = (figure if name in names_with("figure") else table)(overrides, force)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     for part in parts:
@@ -113,11 +117,13 @@ def render(overrides: Sequence[str], console: Console) -> None:
 def main(arguments: list[str]) -> None:
     """Render everything asked for; what cannot be rendered does not stop the others."""
     console = Console(width=None if sys.stdout.isatty() else 140)
+    force = "force=true" in arguments
+    arguments = [word for word in arguments if word != "force=true"]
     wanted = per_table([word for given in arguments for word in (EVERYTHING if given == "tables" else [given])])
     mistakes: list[BaseException] = []
     for overrides in wanted:
         try:
-            render(overrides, console)
+            render(overrides, console, force)
         except MISTAKES as error:
             if len(wanted) == 1:
                 raise

@@ -19,6 +19,7 @@ from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
 from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
+from delta_lora.suite.pages.provenance import check_fuller
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.terminal import terminal
 from delta_lora.suite.records.records import SCHEMA
@@ -59,6 +60,16 @@ def rendered(overrides: list[str]) -> tuple[Table, dict[str, str]]:
 def test_the_files_stand_below_results_and_scale(xsum_runs: list[str], tmp_path: Path) -> None:
     rendered(xsum_runs)
     assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"table3.md", "table3.csv", "table3.tex"}
+
+
+def test_a_page_of_more_runs_is_kept_unless_forced(xsum_runs: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "tiny" / "table3.md"
+    page.parent.mkdir()
+    page.write_text("**From** Scale: tiny · Runs: 3 of 3 · Seed: 1", encoding="utf-8")
+    with pytest.raises(UserError, match=r"table3.md is made from 3 runs and there are 2 now, so it is kept"):
+        render_table(xsum_runs)
+    check_fuller(page, 2, force=True)
+    check_fuller(page, 3, force=False)
 
 
 def test_the_markdown_page_is_whole(xsum_runs: list[str]) -> None:

@@ -123,3 +123,13 @@ def test_without_any_run_the_commands_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no finished run of any table .* make tables SCALE=tiny"):
         claims_page.render_claims(overrides(tmp_path, "")[1:])
     assert not (tmp_path / "tiny").exists()
+
+
+def test_a_page_of_more_runs_is_kept(tmp_path: Path) -> None:
+    write_e2e(tmp_path, "table5", {"lora": 50, "delta-lora-dropout": 60, "delta-lora": 55})
+    kept = tmp_path / "tiny" / "claims.md"
+    kept.parent.mkdir()
+    kept.write_text("# Claims\n\nFrom 95 runs, seeds 1.\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"claims.md is made from 95 runs and there are 3 now, so it is kept"):
+        page(tmp_path)
+    assert not (tmp_path / "tiny" / "claims.csv").exists()

@@ -17,7 +17,7 @@ from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import figure_page
 from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
-from delta_lora.suite.pages.provenance import warning
+from delta_lora.suite.pages.provenance import check_fuller, warning
 from delta_lora.suite.pages.render import bootstrap_of, folder_of
 from delta_lora.suite.pages.view import CLAIM_HEADS, Texts, comparison_texts
 from delta_lora.suite.records.records import Run, read_runs
@@ -53,17 +53,18 @@ class Found:
     problems: dict[str, None]
 
 
-def render_claims(overrides: Sequence[str]) -> tuple[list[Sentence], list[str], list[Path]]:
+def render_claims(overrides: Sequence[str], force: bool = False) -> tuple[list[Sentence], list[str], list[Path]]:
     """Check all sentences against the finished runs and write ``claims.md`` and ``claims.csv``.
 
     Args:
         overrides: what every table shares: ``["scale=tiny", "seed=1,2,3"]``.
+        force: replace a page that was made from more runs.
 
     Returns:
         The sentences, the records that were left out and why, and the files below ``<results_dir>/<scale>``.
 
     Raises:
-        UserError: not one finished run of any table.
+        UserError: not one finished run of any table, or the page is of more runs.
     """
     names = [*names_with("table"), *names_with("figure")]
     grids = [compose_grid([f"table={name}", *overrides]) for name in names]
@@ -81,6 +82,7 @@ def render_claims(overrides: Sequence[str]) -> tuple[list[Sentence], list[str], 
             f"make tables SCALE={grids[0].config.scale.name}, or for one of them {grids[0].command}"
         )
     paths = [folder / "claims.md", folder / "claims.csv"]
+    check_fuller(paths[0], len(found.runs), force)
     for path, text in zip(paths, (page(found, grids[0]), to_csv(found.sentences)), strict=True):
         write_whole(path, text)
     return found.sentences, problems, paths

@@ -8,7 +8,7 @@ import pandas as pd
 from delta_lora.files import write_whole
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
-from delta_lora.suite.pages.provenance import facts, models, warning
+from delta_lora.suite.pages.provenance import check_fuller, facts, models, warning
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.view import CLAIM_HEADS, Texts
 from delta_lora.suite.tables.figure3 import (
@@ -32,7 +32,9 @@ RANK_NOTE = (
 RANK_HEADS = ["Method", "Cosine: mean", "lowest", "highest", "‖W − W₀‖ / ‖W₀‖: mean", "Rank", "Limit of the rank"]
 
 
-def render_figure3(overrides: Sequence[str]) -> tuple[Figure3, list[CheckedSimilarity], list[Path]]:
+def render_figure3(
+    overrides: Sequence[str], force: bool = False
+) -> tuple[Figure3, list[CheckedSimilarity], list[Path]]:
     """Build the figure from the finished runs, check its claims and write its files.
 
     Returns:
@@ -40,11 +42,13 @@ def render_figure3(overrides: Sequence[str]) -> tuple[Figure3, list[CheckedSimil
         ``<results_dir>/<scale>``.
 
     Raises:
-        UserError: no usable run of it; it names the command that makes them.
+        UserError: no usable run of it; it names the command that makes them. Or the page is of more runs, and ``force``
+            is False.
     """
     figure = find_figure3(overrides)
     claims = check_similarity(figure)
     folder, name = folder_of(figure.grid), figure.name
+    check_fuller(folder / f"{name}.md", len(figure.runs), force)
     paths = [folder / f"{name}.csv", folder / f"{name}.md"]
     for path, text in zip(paths, (to_csv(figure.frame), page(figure, claims)), strict=True):
         write_whole(path, text)

@@ -10,6 +10,7 @@ from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages.latex import latex
 from delta_lora.suite.pages.markdown import markdown
 from delta_lora.suite.pages.plots import draw_curves, save
+from delta_lora.suite.pages.provenance import check_fuller
 from delta_lora.suite.pages.view import TableView, table_view
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import build_table
@@ -19,21 +20,24 @@ from delta_lora.suite.tables.csv_file import to_csv
 from delta_lora.suite.tables.table import Table
 
 
-def render_table(overrides: Sequence[str]) -> tuple[Table, TableView, list[Path]]:
+def render_table(overrides: Sequence[str], force: bool = False) -> tuple[Table, TableView, list[Path]]:
     """Build a table from the finished runs, hold its claims against them, and write its files.
 
     Args:
         overrides: as ``scripts/train.py -m`` takes them: ``["table=table1", "scale=tiny", "seed=1,2,3"]``.
+        force: replace a page that was made from more runs.
 
     Returns:
         The table, its view with the claims, and the files below ``<results_dir>/<scale>``.
 
     Raises:
         UserError: no such table, or not one finished run of it; it names the command that makes them.
+            Or the page is of more runs, and ``force`` is False.
         HydraException, OmegaConfBaseException: Hydra cannot compose the overrides.
     """
     grid = compose_grid(overrides)
     table = find_table(grid)
+    check_fuller(folder_of(grid) / f"{grid.table}.md", len(table.runs), force)
     view = table_view(table, check_claims(table, bootstrap_of(grid)))
     return table, view, write_table(table, view, folder_of(grid))
 
