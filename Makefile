@@ -104,5 +104,9 @@ lint: .venv/.complete ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-clean: ## remove run records and sweeps (the rendered tables stay)
-	rm -rf results/runs results/sweeps results/wandb
+clean: ## remove run records and sweeps (rendered tables stay, and W&B's offline runs that are not uploaded yet)
+	rm -rf results/runs results/sweeps
+	@for run in results/wandb/*; do case $$run in \
+	  */offline-run-*) if ls $$run/*.synced > /dev/null 2>&1; then rm -rf $$run; else echo "not uploaded yet, kept: $$run"; fi ;; \
+	  *) rm -rf $$run ;; \
+	esac; done

@@ -8,16 +8,18 @@ Bare words are tables and figures, by their file in configs/table, or all; the r
 `scripts/train.py -m` will be given. What is here already is not downloaded again.
 """
 
+import argparse
 import sys
 
 from delta_lora.streams import replace_unprintable
 from delta_lora.suite.cli import guard, per_table
-from delta_lora.suite.plan.prefetch import bytes_text, downloads
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Say what is to come and how much it is, then fetch it."""
-    wanted = list({item.name: item for overrides in per_table(sys.argv[1:]) for item in downloads(overrides)}.values())
+    from delta_lora.suite.plan.prefetch import bytes_text, downloads  # imported late: --help answers at once
+
+    wanted = list({item.name: item for overrides in per_table(arguments) for item in downloads(overrides)}.values())
     if not wanted:
         print("nothing to download: its models and data are local, or the project makes them")
         return
@@ -38,4 +40,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     replace_unprintable()
-    sys.exit(guard(main))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("arguments", nargs="*", metavar="TABLE or OVERRIDE")
+    given = parser.parse_args().arguments
+    sys.exit(guard(lambda: main(given)))

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
@@ -82,3 +84,12 @@ def test_a_word_without_a_sign_is_named(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(sys, "argv", ["train.py", "tiny"])
     assert hydra_main(lambda config: None) == 2
     assert last_error(capsys) == "error: the override tiny has no =; give KEY=VALUE"
+
+
+@pytest.mark.parametrize("script", ["prefetch", "plan", "render"])
+def test_a_table_that_is_not_there_is_one_line_for_each_script(script: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "tabel1", "scale=tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: table=tabel1 is not a choice; choose one of figure3, table1, ")
+    assert len(done.stderr.splitlines()) == 1

@@ -119,14 +119,16 @@ def guard(function: Callable[[], Any]) -> int:
     """Call ``function``; print a user's mistake, or why a run had to stop, as one line and return the exit code."""
     try:
         function()
-    except (RunError, KeyboardInterrupt, OSError, *MISTAKES) as error:
-        known = told(error) if isinstance(error, OSError) else error
-        if isinstance(known, OSError):
+        return 0
+    except (RunError, KeyboardInterrupt, *MISTAKES) as error:  # first: that a choice is missing is an OSError, too
+        known: BaseException = error
+    except OSError as error:
+        known = told(error)
+        if known is error:
             raise
-        line, code = explained(known)
-        print(line, file=sys.stderr)
-        return code
-    return 0
+    line, code = explained(known)
+    print(line, file=sys.stderr)
+    return code
 
 
 def together(function: Callable[[], Any]) -> int:

@@ -1,0 +1,19 @@
+"""What `make` may not throw away."""
+
+import subprocess
+from pathlib import Path
+
+from helpers import ROOT
+
+
+def test_clean_keeps_what_wandb_has_not_uploaded(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("runs/abc", "sweeps/one", "wandb/run-3", "wandb/offline-run-1-a", "wandb/offline-run-2-b"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+    (tmp_path / "results/wandb/offline-run-1-a/run-a.wandb").touch()
+    (tmp_path / "results/wandb/offline-run-2-b/run-b.wandb").touch()
+    (tmp_path / "results/wandb/offline-run-2-b/run-b.wandb.synced").touch()  # as `wandb sync` marks it
+    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    left = sorted(path.relative_to(tmp_path / "results").as_posix() for path in (tmp_path / "results").glob("*/*"))
+    assert left == ["wandb/offline-run-1-a"] and "not uploaded yet, kept: results/wandb/offline-run-1-a" in done.stdout
+    subprocess.run(["make", "clean"], cwd=tmp_path / "results" / "..", check=True)
