@@ -165,12 +165,13 @@ def measure(model_name: str, options: argparse.Namespace) -> list[dict[str, Any]
 
 
 def in_own_process(model_name: str, method_name: str, options: argparse.Namespace) -> dict[str, int]:
-    """:func:`footprint`, in a fresh process."""
+    """:func:`footprint`, in a fresh process; its answer is the line that starts as JSON, whatever else is printed."""
     command = [sys.executable, __file__, "--footprint", method_name, "--model", model_name]
     command += ["--device", options.device, "--batch-size", str(options.batch_size)]
     variables = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
-    measured: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    measured: dict[str, int] = json.loads(answer)
     return measured
 
 

@@ -1,6 +1,7 @@
 """What a run ran on, for its record: versions, device, the code's commit."""
 
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +24,16 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the working tree, with ``+`` where its code or settings differ from it; None outside a checkout."""
+    """Commit of the working tree, with ``+`` where its code or settings differ from it.
+
+    None outside a checkout, and where git (or a wrapper of it) answers something else than a commit.
+    """
     try:
         commit = git("rev-parse", "HEAD")
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/configs", ":/scripts")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changes else "")
+    return commit + ("+" if changes else "") if re.fullmatch("[0-9a-f]{40,64}", commit) else None
 
 
 def git(*arguments: str) -> str:
