@@ -170,9 +170,8 @@ def in_own_process(model_name: str, method_name: str, options: argparse.Namespac
     command += ["--device", options.device, "--batch-size", str(options.batch_size)]
     variables = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
-    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    measured: dict[str, int] = json.loads(answer)
-    return measured
+    measured: list[dict[str, int]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return measured[-1]
 
 
 def markdown(record: dict[str, Any]) -> str:
