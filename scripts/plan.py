@@ -9,7 +9,6 @@ decoding, from this machine's own runs or from what measure=true has timed; wher
 needs no GPU and no network.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delta_lora.errors import UserError
-from delta_lora.streams import replace_unprintable
-from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.cli import per_table, words_main
 
 if TYPE_CHECKING:
     from delta_lora.suite.plan.plan import Plan, PlannedCell
@@ -132,10 +130,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    replace_unprintable()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("arguments", nargs="*", metavar="TABLE or OVERRIDE")
-    given = parser.parse_args().arguments
-    sys.exit(guard(lambda: main(given)))
+    sys.exit(words_main(__doc__, "TABLE or OVERRIDE", main))

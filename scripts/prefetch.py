@@ -8,11 +8,9 @@ Bare words are tables and figures, by their file in configs/table, or all; the r
 `scripts/train.py -m` will be given. What is here already is not downloaded again.
 """
 
-import argparse
 import sys
 
-from delta_lora.streams import replace_unprintable
-from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.cli import per_table, words_main
 
 
 def main(arguments: list[str]) -> None:
@@ -39,10 +37,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    replace_unprintable()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("arguments", nargs="*", metavar="TABLE or OVERRIDE")
-    given = parser.parse_args().arguments
-    sys.exit(guard(lambda: main(given)))
+    sys.exit(words_main(__doc__, "TABLE or OVERRIDE", main))

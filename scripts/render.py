@@ -12,7 +12,6 @@ made from more runs than there are now is kept, unless force=true is given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -21,8 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from delta_lora.streams import replace_unprintable
-from delta_lora.suite.cli import guard, one_line, per_table
+from delta_lora.suite.cli import one_line, per_table, words_main
 from delta_lora.suite.config.compose import MISTAKES
 
 Rendered = tuple[list[Any], list[str], list[Path]]  # what to print, what was left out and why, the files
@@ -134,11 +132,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    replace_unprintable()
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("arguments", nargs="*", metavar="NAME or OVERRIDE")
-    given = parser.parse_args().arguments
-    sys.exit(guard(lambda: main(given)))
+    sys.exit(words_main(__doc__, "NAME or OVERRIDE", main))

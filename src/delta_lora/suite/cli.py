@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +130,15 @@ def guard(function: Callable[[], Any]) -> int:
     line, code = explained(known)
     print(line, file=sys.stderr)
     return code
+
+
+def words_main(page: str | None, metavar: str, function: Callable[[list[str]], Any]) -> int:
+    """:func:`guard` for a script whose arguments are words and overrides; ``--help`` prints its ``page``."""
+    replace_unprintable()
+    parser = ArgumentParser(description=page, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("arguments", nargs="*", metavar=metavar)
+    given: list[str] = parser.parse_args().arguments
+    return guard(lambda: function(given))
 
 
 def together(function: Callable[[], Any]) -> int:
