@@ -26,7 +26,7 @@ ORDER = [
     ("suite.tables",),
     ("suite.run",),
     ("suite.plan", "suite.pages"),
-    ("suite.sweep",),
+    ("suite.sweep", "suite.bench"),
     ("suite.cli",),
     ("scripts",),
 ]

@@ -11,6 +11,8 @@ import pytest
 import torch
 from helpers import ROOT
 
+from delta_lora.suite.bench.cases import METHODS
+
 
 def load(name: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
@@ -50,7 +52,7 @@ def test_the_benchmark_measures_every_method(tmp_path: Path) -> None:
     bench.main(["--model", "roberta-base", "--steps", "1", "--batch-size", "1", "--output", str(tmp_path)])
     record = json.loads((tmp_path / "cpu.json").read_text())
     rows = {row["method"]: row for row in record["rows"]}
-    assert rows.keys() == bench.METHODS.keys()
+    assert rows.keys() == METHODS.keys()
     # All parameters and two moments against the factors and theirs: AdamW keeps two numbers a parameter.
     trainable = 294_912 + 592_130 + 769  # r = 8 on 24 matrices, and a head of 768 × 768 + 768 + 768 × 3 + 3
     assert rows["lora"]["checkpoint_bytes"] == pytest.approx(3 * 4 * trainable, rel=0.01)
