@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+from delta_lora.metrics.base import ItemMeans
 from helpers import ROOT
 
 METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
@@ -27,20 +28,16 @@ SHORT = [
 ]
 
 
-class Bleu:
-    """Mean sentence BLEU: a metric suite that needs no Java, as `delta_lora.metrics.base.Resampler` has it."""
+class Bleu(ItemMeans):
+    """Mean sentence BLEU: a metric suite that needs no Java."""
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
         import sacrebleu
 
-        self.scores = [
+        scores = [
             sacrebleu.sentence_bleu(line["prediction"], line["references"], lowercase=True).score for line in lines
         ]
-        self.size = len(lines)
-
-    def score(self, indices: Any = None) -> dict[str, float]:
-        chosen = self.scores if indices is None else [self.scores[i] for i in indices]
-        return {"BLEU": sum(chosen) / len(chosen)}
+        super().__init__(["BLEU"], [[score] for score in scores])
 
 
 def score_quickly(setattr: Callable[[Any, str, Any], None] = setattr) -> None:

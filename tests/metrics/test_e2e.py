@@ -83,6 +83,14 @@ def test_resampling_with_repeats_counts_items_again(odd: E2EResampler) -> None:
     assert odd.score([3, 3, 5, 9]) != pytest.approx(once, abs=1e-6)
 
 
+def test_many_selections_at_once_have_the_scores_of_each(odd: E2EResampler) -> None:
+    drawn = np.random.default_rng(0).integers(odd.size, size=(20, odd.size))
+    counts = np.stack([np.bincount(row, minlength=odd.size) for row in drawn]).astype(np.float64)
+    at_once = odd.scores(counts)
+    for number, row in enumerate(drawn):
+        assert {name: values[number] for name, values in at_once.items()} == pytest.approx(odd.score(row), rel=1e-9)
+
+
 def test_single_hopeless_items_have_scores(odd: E2EResampler) -> None:
     """One empty hypothesis alone: no division by zero, in any metric."""
     assert odd.score([odd.size - 1]) == pytest.approx(

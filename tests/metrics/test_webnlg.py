@@ -39,6 +39,18 @@ def test_odd_inputs_equal_the_official_scorer(odd: WebNLGResampler) -> None:
     assert odd.score() == pytest.approx(expected, abs=1e-6)
 
 
+def test_many_selections_at_once_have_the_scores_of_each(odd: WebNLGResampler) -> None:
+    drawn = np.random.default_rng(0).integers(odd.size, size=(20, odd.size))
+    counts = np.stack([np.bincount(row, minlength=odd.size) for row in drawn]).astype(np.float64)
+    assert odd.strata is not None
+    counts[-1, odd.strata == 0] = 0  # no unseen entry
+    at_once = odd.scores(counts)
+    for number, row in enumerate(counts.astype(int)):
+        each = odd.score(np.repeat(np.arange(odd.size), row))
+        known = {name: values[number] for name, values in at_once.items() if not np.isnan(values[number])}
+        assert known == pytest.approx(each, rel=1e-9)
+
+
 def test_resample_of_one_subset_has_only_its_scores(odd: WebNLGResampler) -> None:
     seen = np.flatnonzero(webnlg_entries()[2])
     scores = odd.score(seen)

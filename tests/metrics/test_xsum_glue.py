@@ -56,6 +56,7 @@ def test_rouge_resampler_agrees_with_rouge_score() -> None:
     each = [scorer.score(r, p)["rouge1"].fmeasure for p, r in zip(predictions, references, strict=True)]
     assert resampler.score()["Rouge-1"] == pytest.approx(100 * sum(each) / 3)
     assert resampler.score([2, 2, 0])["Rouge-1"] == pytest.approx(100 * (2 * each[2] + each[0]) / 3)
+    assert resampler.scores(np.array([[1.0, 0, 2]]))["Rouge-1"] == pytest.approx(100 * (2 * each[2] + each[0]) / 3)
 
 
 def test_metric_writes_no_file(tmp_path: Path) -> None:

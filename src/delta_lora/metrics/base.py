@@ -1,7 +1,8 @@
 """What the metric suites share: resampling, and checks of their input."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,18 +14,61 @@ Scores = dict[str, float]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-class Resampler(Protocol):
+class Resampler(ABC):
     """Corpus scores of any selection of test items, from per-item statistics: a paired bootstrap is cheap.
 
-    Two systems are compared by scoring both on the same ``indices``. What a metric learns from the whole set
+    Two systems are compared by scoring both on the same selections. What a metric learns from the whole set
     of references (NIST's information weights, CIDEr's document frequencies) stays that of the full set.
     """
 
     size: int
     """The number of test items."""
 
+    strata: NDArray[np.intp] | None = None
+    """The part of the test set that each item is of, (items,): drawn anew, a part keeps its number. None: one part."""
+
+    @abstractmethod
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The suite's scores over the items ``indices`` (repeats count again); all items once by default."""
+
+    def scores(self, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The suite's scores of many selections at once.
+
+        A suite whose statistics add up over items has a faster one: one product of ``counts`` and the statistics.
+
+        Args:
+            counts: how often each selection has each item, (selections, items).
+
+        Returns:
+            By metric one score a selection, (selections,); NaN where a selection has no item of the metric's part.
+        """
+        items = np.arange(self.size)
+        found = [self.score(np.repeat(items, row.astype(np.intp))) for row in counts]
+        names = dict.fromkeys(name for scores in found for name in scores)
+        return {name: np.array([scores.get(name, np.nan) for scores in found]) for name in names}
+
+
+class ItemMeans(Resampler):
+    """A suite whose scores are means over the items.
+
+    Args:
+        names: of the scores.
+        values: each item's, (items, scores), in the units of the scores.
+    """
+
+    def __init__(self, names: Sequence[str], values: ArrayLike) -> None:
+        self.names = list(names)
+        self.values = np.asarray(values, dtype=np.float64)
+        self.size = len(self.values)
+
+    def score(self, indices: ArrayLike | None = None) -> Scores:
+        """The means over the items ``indices``."""
+        return dict(zip(self.names, select(self.values, indices).mean(axis=0).tolist(), strict=True))
+
+    def scores(self, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The means of many selections, in one product."""
+        means = counts @ self.values / counts.sum(axis=1, keepdims=True)
+        return dict(zip(self.names, means.T, strict=True))
 
 
 def select(statistics: NDArray[_Scalar], indices: ArrayLike | None) -> NDArray[_Scalar]:

@@ -5,13 +5,12 @@ its Python version of mteval-v13a, which differs from the Perl one where a hypot
 capitals beyond ASCII.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from delta_lora.metrics.base import Scores, check_items, check_references, select
+from delta_lora.metrics.base import Resampler, Scores, check_items, check_references, select
 from delta_lora.metrics.coco import cider, rouge_l
 from delta_lora.metrics.meteor import Meteor, meteor
 from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
@@ -50,7 +49,7 @@ def official(scores: Scores) -> Scores:
     }
 
 
-class E2EResampler:
+class E2EResampler(Resampler):
     """Per-item statistics of one system's predictions; see :class:`delta_lora.metrics.base.Resampler`.
 
     Raises:
@@ -72,15 +71,25 @@ class E2EResampler:
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The five scores over the items ``indices``, in the units of :func:`score`."""
-        bleu, nist_rows = select(self._bleu, indices), select(self._nist, indices)
+        bleu, nist_rows, meteor_rows = (select(rows, indices) for rows in (self._bleu, self._nist, self._meteor))
+        summed = _of_sums(bleu.sum(axis=0), nist_rows.sum(axis=0), meteor_rows.sum(axis=0), len(bleu))
         rouge_mean, cider_mean = select(self._means, indices).mean(axis=0)
-        return {
-            "BLEU": 100 * _bleu(bleu.sum(axis=0), len(bleu)),
-            "NIST": nist(nist_rows.sum(axis=0), len(nist_rows)),
-            "METEOR": 100 * meteor(select(self._meteor, indices).sum(axis=0)),
-            "ROUGE-L": 100 * float(rouge_mean),
-            "CIDEr": float(cider_mean),
-        }
+        scores = {name: float(value) for name, value in summed.items()}
+        return scores | {"ROUGE-L": 100 * float(rouge_mean), "CIDEr": float(cider_mean)}
+
+    def scores(self, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The five scores of many selections, in one product with each metric's statistics."""
+        items = counts.sum(axis=1)
+        rouge_mean, cider_mean = (counts @ self._means / items[:, np.newaxis]).T
+        summed = _of_sums(counts @ self._bleu, counts @ self._nist, counts @ self._meteor, items)
+        return summed | {"ROUGE-L": 100 * rouge_mean, "CIDEr": cider_mean}
+
+
+def _of_sums(
+    bleu: NDArray[np.float64], nist_sums: NDArray[np.float64], meteor_sums: NDArray[np.float64], segments: ArrayLike
+) -> dict[str, NDArray[np.float64]]:
+    """The scores that are made of sums over ``segments`` segments."""
+    return {"BLEU": 100 * _bleu(bleu, segments), "NIST": nist(nist_sums, segments), "METEOR": 100 * meteor(meteor_sums)}
 
 
 def _one_line(text: str) -> str:
@@ -106,16 +115,16 @@ def _mteval_statistics(
     )
 
 
-def _bleu(statistics: NDArray[np.float64], segments: int) -> float:
-    """BLEU, 0 to 1, with the original's floors in place of zeros.
+def _bleu(statistics: NDArray[np.float64], segments: ArrayLike) -> NDArray[np.float64]:
+    """BLEU, 0 to 1, of sums (…, 6) over ``segments`` (…) segments, with the original's floors in place of zeros.
 
     As in the original a segment counts ``length − n + 1`` n-grams, even where that is negative.
     """
-    matches, (length, reference_length) = statistics[:BLEU_ORDER], statistics[BLEU_ORDER:]
-    totals = length - np.arange(BLEU_ORDER) * segments
-    precision = np.log(np.maximum(matches, 1e-15) / np.maximum(totals, 1e-9)).mean()
-    penalty = 1.0 if length > reference_length else math.exp(1 - reference_length / length)
-    return penalty * math.exp(precision)
+    matches, length, reference_length = statistics[..., :BLEU_ORDER], statistics[..., -2], statistics[..., -1]
+    totals = length[..., np.newaxis] - np.multiply.outer(np.asarray(segments), np.arange(BLEU_ORDER))
+    precision = np.log(np.maximum(matches, 1e-15) / np.maximum(totals, 1e-9)).mean(axis=-1)
+    penalty = np.where(length > reference_length, 1.0, np.exp(1 - reference_length / length))
+    return np.asarray(penalty * np.exp(precision))
 
 
 def _coco_tokens(hypotheses: list[str], references: list[list[str]]) -> tuple[list[str], list[list[str]]]:

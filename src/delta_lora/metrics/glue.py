@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.base import Scores, check_items, select
+from delta_lora.metrics.base import Resampler, Scores, check_items, select
 
 DESCRIPTION = """The metric of one GLUE task, × 100: accuracy, Matthews correlation (CoLA) or Pearson correlation
 (STS-B). For MNLI the accuracy over matched and mismatched examples together, and of each."""
@@ -69,7 +69,7 @@ def official(scores: Scores) -> Scores:
     return {names.get(name, name): round(value / 100, 6) for name, value in scores.items()}
 
 
-class GlueResampler:
+class GlueResampler(Resampler):
     """One system's predictions on one task; see :class:`delta_lora.metrics.base.Resampler`.
 
     Raises:

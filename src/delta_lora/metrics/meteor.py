@@ -71,24 +71,26 @@ class Meteor(JavaProgram):
         return statistics
 
 
-def meteor(statistics: NDArray[np.float64]) -> float:
-    """The METEOR score, 0 to 1, of summed statistics (23,).
+def meteor(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The METEOR score, 0 to 1, of summed statistics (…, 23): (…).
 
     With P and R the matches over the lengths, weighted by matcher and by δ for content words against function
-    words, ``F = 1 / ((1 − α)/P + α/R)`` and the score is ``F · (1 − γ · (chunks / matches)^β)``.
+    words, ``F = 1 / ((1 − α)/P + α/R)`` and the score is ``F · (1 − γ · (chunks / matches)^β)``; 0 without a match.
     """
     weights = np.stack([_MATCHER_WEIGHTS * _DELTA] * 2 + [_MATCHER_WEIGHTS * (1 - _DELTA)] * 2, axis=1)
-    matched = statistics[_MATCHERS].reshape(4, 4)
-    weighted = (matched * weights).sum(axis=0)
-    test_matched, reference_matched = weighted[0] + weighted[2], weighted[1] + weighted[3]
-    if test_matched == 0 or reference_matched == 0:
-        return 0.0
-    precision = test_matched / _weighted_length(statistics[_TEST_LENGTH], statistics[_TEST_FUNCTION])
-    recall = reference_matched / _weighted_length(statistics[_REFERENCE_LENGTH], statistics[_REFERENCE_FUNCTION])
-    f_mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
-    matches = (statistics[_TEST_MATCHES] + statistics[_REFERENCE_MATCHES]) / 2
-    penalty = _GAMMA * (statistics[_CHUNKS] / matches) ** _BETA
-    return float(max(f_mean * (1 - penalty), 0.0))
+    matched = statistics[..., _MATCHERS].reshape(*statistics.shape[:-1], 4, 4)
+    weighted = (matched * weights).sum(axis=-2)
+    test_matched, reference_matched = weighted[..., 0] + weighted[..., 2], weighted[..., 1] + weighted[..., 3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = test_matched / _weighted_length(statistics[..., _TEST_LENGTH], statistics[..., _TEST_FUNCTION])
+        recall = reference_matched / _weighted_length(
+            statistics[..., _REFERENCE_LENGTH], statistics[..., _REFERENCE_FUNCTION]
+        )
+        f_mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
+        matches = (statistics[..., _TEST_MATCHES] + statistics[..., _REFERENCE_MATCHES]) / 2
+        penalty = _GAMMA * (statistics[..., _CHUNKS] / matches) ** _BETA
+        score = np.maximum(f_mean * (1 - penalty), 0.0)
+    return np.where((test_matched == 0) | (reference_matched == 0), 0.0, score)
 
 
 def _check_request(words: int) -> str:
@@ -110,7 +112,7 @@ def _is_statistics(line: str) -> bool:
         return False
 
 
-def _weighted_length(words: float, function_words: float) -> float:
+def _weighted_length(words: NDArray[np.float64], function_words: NDArray[np.float64]) -> NDArray[np.float64]:
     return _DELTA * (words - function_words) + (1 - _DELTA) * function_words
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.metrics.mteval import Ngram, clipped_matches, count_ngrams
 
@@ -43,15 +43,15 @@ def nist_statistics(
     return np.array([*matched, len(hypothesis), mean_length], dtype=np.float64)
 
 
-def nist(statistics: NDArray[np.float64], segments: int) -> float:
-    """The NIST score of statistics (7,) summed over ``segments`` segments.
+def nist(statistics: NDArray[np.float64], segments: ArrayLike) -> NDArray[np.float64]:
+    """The NIST score of statistics (…, 7), each summed over ``segments`` (…) segments: (…).
 
     ``Σ_n bits_n / (hypothesis n-grams) · exp(−β log²(min(1, hypothesis length / reference length)))``. The
     original counts ``length − n + 1`` n-grams in a segment even where that is negative, and so does this.
     """
-    length, reference_length = statistics[NIST_ORDER], statistics[NIST_ORDER + 1]
-    totals = length - np.arange(NIST_ORDER) * segments
+    bits, length, reference_length = statistics[..., :NIST_ORDER], statistics[..., NIST_ORDER], statistics[..., -1]
+    totals = length[..., np.newaxis] - np.multiply.outer(np.asarray(segments), np.arange(NIST_ORDER))
     # Where those counts cancel out to zero the original divides by zero; here that order then adds nothing.
-    score = float(np.divide(statistics[:NIST_ORDER], totals, out=np.zeros(NIST_ORDER), where=totals != 0).sum())
-    ratio = length / reference_length
-    return score if ratio >= 1 else score * math.exp(-_BETA * math.log(ratio) ** 2)
+    score = np.divide(bits, totals, out=np.zeros_like(bits), where=totals != 0).sum(axis=-1)
+    ratio = np.minimum(length / reference_length, 1)
+    return np.asarray(score * np.exp(-_BETA * np.log(ratio) ** 2))

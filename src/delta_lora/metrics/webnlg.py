@@ -4,7 +4,6 @@ Hypotheses and references are lower-cased and split at every non-word character 
 given for the test entries of Seen categories, of Unseen ones, and for All.
 """
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from nltk.tokenize.destructive import NLTKWordTokenizer
 from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.errors import UserError
-from delta_lora.metrics.base import Scores, check_items, check_references, select
+from delta_lora.metrics.base import Resampler, Scores, check_items, check_references, select
 from delta_lora.metrics.meteor import Meteor, meteor
 from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
 from delta_lora.metrics.ter import smallest_ter
@@ -27,6 +26,7 @@ booktitle={Proceedings of INLG}, pages={124--133}, year={2017}}"""
 
 MAX_REFERENCES = 6
 SUBSETS = ("S", "U", "A")
+_BLEU_SUMS = 2 * BLEU_ORDER + 2
 
 _words = NLTKWordTokenizer()
 
@@ -62,7 +62,7 @@ def official(scores: Scores, seen: Sequence[bool]) -> dict[str, dict[str, float]
     }
 
 
-class WebNLGResampler:
+class WebNLGResampler(Resampler):
     """Per-entry statistics of one system's predictions; see :class:`delta_lora.metrics.base.Resampler`.
 
     Raises:
@@ -76,30 +76,45 @@ class WebNLGResampler:
             raise UserError(f"{len(seen)} seen flags for {len(predictions)} entries: give one flag per entry")
         self.size = len(predictions)
         self._seen = np.array([bool(flag) for flag in seen])
+        self.strata = self._seen.astype(np.intp)  # S and U have scores of their own, so draws keep their numbers
         hypotheses = [_normalize(text) for text in predictions]
         refs = [[_normalize(text) for text in item[:MAX_REFERENCES]] for item in references]
         # METEOR starts first: it loads its tables while the rest is computed.
         with Meteor() as java:
             word_hypotheses = [_words.tokenize(text) for text in hypotheses]
             word_refs = [[_words.tokenize(text) for text in item] for item in refs]
-            self._ter = np.array([smallest_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)])
-            self._bleu = np.stack([_bleu_statistics(h, item) for h, item in zip(hypotheses, refs, strict=True)])
-            self._meteor = java.statistics(
+            ters = [smallest_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)]
+            bleu = [_bleu_statistics(h, item) for h, item in zip(hypotheses, refs, strict=True)]
+            meteor_rows = java.statistics(
                 [" ".join(words) for words in word_hypotheses],
                 [[" ".join(words) for words in item] for item in word_refs],
             )
+        # (entries, 1 + 1 + 10 + 23): one, TER, BLEU's statistics, METEOR's.
+        self._statistics = np.column_stack([np.ones(self.size), ters, np.stack(bleu), meteor_rows])
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The scores over the entries ``indices``, in the units of :func:`score`."""
-        seen, bleu = select(self._seen, indices), select(self._bleu, indices)
-        meteor_rows, ter_rows = select(self._meteor, indices), select(self._ter, indices)
-        subsets = {"S": seen, "U": ~seen, "A": np.ones_like(seen)}
-        present = {name: mask for name, mask in subsets.items() if mask.any()}
-        return (
-            {f"BLEU-{name}": _bleu(bleu[mask].sum(axis=0)) for name, mask in present.items()}
-            | {f"METEOR-{name}": meteor(meteor_rows[mask].sum(axis=0)) for name, mask in present.items()}
-            | {f"TER-{name}": float(ter_rows[mask].mean()) for name, mask in present.items()}
+        seen, rows = select(self._seen, indices), select(self._statistics, indices)
+        return {
+            name: float(value) for name, value in _by_subset(rows[seen].sum(axis=0), rows[~seen].sum(axis=0)).items()
+        }
+
+    def scores(self, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The scores of many selections, in one product with each subset's statistics."""
+        return _by_subset(*(counts[:, of] @ self._statistics[of] for of in (self._seen, ~self._seen)))
+
+
+def _by_subset(seen: NDArray[np.float64], unseen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The scores of the subsets' sums (…, 35): (…); none of a subset that has no entry in any selection."""
+    sums = {"S": seen, "U": unseen, "A": seen + unseen}
+    present = {name: rows for name, rows in sums.items() if rows[..., 0].any()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = (
+            {f"BLEU-{name}": _bleu(rows[..., 2 : 2 + _BLEU_SUMS]) for name, rows in present.items()}
+            | {f"METEOR-{name}": meteor(rows[..., 2 + _BLEU_SUMS :]) for name, rows in present.items()}
+            | {f"TER-{name}": rows[..., 1] / rows[..., 0] for name, rows in present.items()}
         )
+    return {name: np.where(sums[name[-1]][..., 0] > 0, values, np.nan) for name, values in scores.items()}
 
 
 def _normalize(text: str) -> str:
@@ -114,11 +129,11 @@ def _bleu_statistics(hypothesis: str, references: list[str]) -> NDArray[np.float
     return np.concatenate([bleu_statistics(tokens, [tokenize(text) for text in references]), totals])
 
 
-def _bleu(statistics: NDArray[np.float64]) -> float:
-    """BLEU × 100 without smoothing: 0 where an order has no match."""
-    matches, totals = statistics[:BLEU_ORDER], statistics[-BLEU_ORDER:]
-    length, reference_length = statistics[BLEU_ORDER : BLEU_ORDER + 2]
-    if not matches.all():
-        return 0.0
-    penalty = min(1.0, math.exp(1 - reference_length / length))
-    return float(100 * penalty * math.exp(np.log(matches / totals).mean()))
+def _bleu(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    """BLEU × 100 of sums (…, 10), without smoothing: 0 where an order has no match."""
+    matches, totals = statistics[..., :BLEU_ORDER], statistics[..., -BLEU_ORDER:]
+    length, reference_length = statistics[..., BLEU_ORDER], statistics[..., BLEU_ORDER + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        penalty = np.minimum(1.0, np.exp(1 - reference_length / length))
+        score = 100 * penalty * np.exp(np.log(matches / totals).mean(axis=-1))
+    return np.where((matches > 0).all(axis=-1), score, 0.0)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from delta_lora.metrics.base import Scores, check_items, select
+from delta_lora.metrics.base import ItemMeans, Scores, check_items
 from delta_lora.metrics.sentences import split_sentences
 
 DESCRIPTION = """ROUGE-1, ROUGE-2, ROUGE-L and summary-level ROUGE-L F-measures × 100, with stemming."""
@@ -36,7 +34,7 @@ def official(scores: Scores) -> Scores:
     return {name: round(scores[column], 4) for column, name in _COLUMNS.items()}
 
 
-class XSumResampler:
+class XSumResampler(ItemMeans):
     """Per-document scores of one system's summaries; see :class:`delta_lora.metrics.base.Resampler`.
 
     Raises:
@@ -45,17 +43,11 @@ class XSumResampler:
 
     def __init__(self, predictions: Sequence[str], references: Sequence[str]) -> None:
         check_items(predictions, references)
-        self.size = len(predictions)
         # the tokenizer that it takes by itself, too, but with a remark on the terminal
         scorer = RougeScorer(list(_COLUMNS.values()), tokenizer=DefaultTokenizer(use_stemmer=True))
         rows = []
         for prediction, reference in zip(predictions, references, strict=True):
             # ROUGE-Lsum takes a line for a sentence; to the others a line end is a space.
             scores = scorer.score("\n".join(split_sentences(reference)), "\n".join(split_sentences(prediction)))
-            rows.append([scores[name].fmeasure for name in _COLUMNS.values()])
-        self._f_measures = np.array(rows)
-
-    def score(self, indices: ArrayLike | None = None) -> Scores:
-        """The scores over the documents ``indices``, in the units of :func:`score`."""
-        means = 100 * select(self._f_measures, indices).mean(axis=0)
-        return dict(zip(_COLUMNS, means.tolist(), strict=True))
+            rows.append([100 * scores[name].fmeasure for name in _COLUMNS.values()])
+        super().__init__(list(_COLUMNS), rows)
