@@ -141,8 +141,12 @@ def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
     resumed = elsewhere(config, tmp_path / "resumed")
     interrupted(resumed, 14, monkeypatch)
     run = run_cell(resumed)
-    assert run.metrics == whole.metrics and set(run.metrics) == {"pearson" if task == "stsb" else "matthews"}
+    metric = "pearson" if task == "stsb" else "matthews"
+    assert run.metrics == whole.metrics
+    assert set(run.metrics) == {metric, f"{metric}-last", f"{metric}-cross-fitted"}
     assert run.predictions() == whole.predictions()
+    assert {len(line["by_epoch"]) for line in run.predictions()} == {config.task.train.epochs}
+    assert all(line["by_epoch"][run.train["best_epoch"] - 1] == line["prediction"] for line in run.predictions())
     assert run.train["best_epoch"] == whole.train["best_epoch"]
 
 
@@ -167,5 +171,6 @@ def test_the_exported_adapter_and_head_give_the_recorded_predictions(
 
 def test_mnli_records_both_halves_and_their_whole(short_glue: Callable[..., DictConfig]) -> None:
     metrics = run_cell(short_glue("mnli", "lora", "task.train.epochs=1")).metrics
-    assert set(metrics) == {"accuracy", "accuracy-matched", "accuracy-mismatched"}
+    halves = {"accuracy-matched", "accuracy-mismatched"}
+    assert set(metrics) == {"accuracy", "accuracy-last", "accuracy-cross-fitted"} | halves
     assert metrics["accuracy"] == pytest.approx((metrics["accuracy-matched"] + metrics["accuracy-mismatched"]) / 2)

@@ -86,8 +86,8 @@ class GlueResampler(Resampler):
         self.metric = metric_name(task)
         check_items(predictions, references)
         self.size = len(predictions)
-        self._predictions = _labels(task, "prediction", predictions)
-        self._references = _labels(task, "reference", references)
+        self._predictions = as_labels(task, "prediction", predictions)
+        self._references = as_labels(task, "reference", references)
         self._matched = None if matched is None else _matched_flags(task, matched, self.size)
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
@@ -114,7 +114,12 @@ def _check_task(task: str) -> None:
         raise UserError(f"unknown GLUE task {task!r}: choose one of {', '.join(TASKS)}")
 
 
-def _labels(task: str, what: str, values: Sequence[float]) -> NDArray[np.float64]:
+def as_labels(task: str, what: str, values: Sequence[float]) -> NDArray[np.float64]:
+    """The values as an array.
+
+    Raises:
+        UserError: one is no label of the task; ``what`` it is.
+    """
     array = np.asarray(values, dtype=np.float64)
     labels = TASKS[task]
     allowed = np.abs(array) < _MOST if labels is None else np.isin(array, np.arange(labels))

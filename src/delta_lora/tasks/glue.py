@@ -126,9 +126,14 @@ class Glue(Task):
         return {"num_labels": len(self.settings.labels), "problem_type": "single_label_classification"}
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
-        from delta_lora.metrics.glue import GlueResampler  # takes long to load
+        from delta_lora.metrics.epochs import EpochResampler  # takes long to load
+        from delta_lora.metrics.glue import GlueResampler
 
         name = self.settings.name.removeprefix("glue/")
         labels = [float(label) for line in lines for label in line["references"]]
         matched = [line["split"] == "validation_matched" for line in lines] if name == "mnli" else None
-        return GlueResampler(name, [float(line["prediction"]) for line in lines], labels, matched)
+        predictions = [float(line["prediction"]) for line in lines]
+        if not all("by_epoch" in line for line in lines):
+            return GlueResampler(name, predictions, labels, matched)
+        epochs = list(zip(*([float(text) for text in line["by_epoch"]] for line in lines), strict=True))
+        return EpochResampler(name, predictions, labels, matched, epochs)

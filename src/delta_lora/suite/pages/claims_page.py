@@ -19,7 +19,8 @@ from delta_lora.suite.pages import figure_page
 from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
 from delta_lora.suite.pages.provenance import check_fuller, warning
 from delta_lora.suite.pages.render import bootstrap_of, folder_of
-from delta_lora.suite.pages.view import CLAIM_HEADS, Texts, comparison_texts
+from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.view import CLAIM_HEADS, comparison_texts
 from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.claims import check_claims

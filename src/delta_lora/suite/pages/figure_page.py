@@ -10,7 +10,8 @@ from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
 from delta_lora.suite.pages.provenance import check_fuller, facts, models, warning
 from delta_lora.suite.pages.render import folder_of
-from delta_lora.suite.pages.view import CLAIM_HEADS, Texts
+from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.view import CLAIM_HEADS
 from delta_lora.suite.tables.figure3 import (
     CheckedSimilarity,
     Figure3,

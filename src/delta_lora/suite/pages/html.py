@@ -5,7 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from delta_lora.suite.pages.view import TableView, Texts
+from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.view import TableView
 
 BETTER, WORSE = "#cfe3f2", "#fbdcc0"  # tints of Okabe and Ito's blue and vermilion
 ARROWS = {"better": "▲", "worse": "▼", "same": "="}  # for those who see no colours

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from delta_lora.suite.pages.view import NOT_RUN, ClaimView, Entry, TableView, Texts
+from delta_lora.suite.pages.epochs import EPOCH_NOTE
+from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.view import NOT_RUN, ClaimView, Entry, TableView
 
 LONG = 8  # lines of comparisons that a page shows without being asked
 CLAIM_NOTE = (
@@ -28,6 +30,8 @@ def markdown(view: TableView) -> str:
     lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in view.facts)]
     if view.curves:
         lines += ["", f"![Curves of {view.heading}]({view.name}.png)"]
+    if view.epochs is not None:
+        lines += ["", "## The choice of the epoch", "", EPOCH_NOTE, "", *markdown_table(view.epochs)]
     if view.shape is not None:
         lines += ["", "## Shape", "", SHAPE_NOTE, "", *markdown_table(view.shape)]
     if view.claims:

@@ -26,7 +26,8 @@ from delta_lora.suite.pages.figure_page import rank_texts
 from delta_lora.suite.pages.html import examples_html, message_html, table_html, texts_html
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
 from delta_lora.suite.pages.render import find_table
-from delta_lora.suite.pages.view import Texts, table_view
+from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.tables import figure3
 from delta_lora.suite.tables.csv_file import read_table
 from delta_lora.suite.tables.spec import own_tables

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from delta_lora.suite.pages.epochs import epoch_texts
 from delta_lora.suite.pages.provenance import facts, models, notes, warning
+from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.tables.claims import Claim, Comparison
 from delta_lora.suite.tables.compare import Verdict
 from delta_lora.suite.tables.shape import Shape, best, decimals, shapes
@@ -45,15 +47,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """A table of texts alone; ``numeric``: the places of the columns that are set to the right."""
-
-    heads: list[str]
-    lines: list[list[str]]
-    numeric: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class ClaimView:
     """A sentence, how it fared (``5 comparisons: 3 reproduced, 2 within noise``), its verdict and its comparisons."""
 
@@ -69,7 +62,7 @@ class TableView:
 
     name: of its files. heading: ``Table 1``. title: with what it is about, and the models. warning: "" where ours may
     be held against the paper. lines: the cells, row by row, under ``columns``. of_paper: the paper's numbers stand
-    beside ours. curves: there is a picture of it. shape: None where it has none.
+    beside ours. curves: there is a picture of it. epochs, shape: None where it has none.
     """
 
     name: str
@@ -82,6 +75,7 @@ class TableView:
     facts: list[str]
     of_paper: bool
     curves: bool
+    epochs: Texts | None
     shape: Texts | None
     claims: list[ClaimView]
 
@@ -109,6 +103,7 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         facts=facts(table.grid, table.runs),
         of_paper=table.of_paper,
         curves=table.swept is not None,
+        epochs=epoch_texts(table),
         shape=shape_texts(table, found) if table.spec.shape and (found := shapes(table)) else None,
         claims=[claim_view(table, claim) for claim in claims],
     )

@@ -111,12 +111,13 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
         del trainer  # and with it the optimizer's state, before there is decoding
         keep_adapter(cell, folder)
         texts, seconds = decode_items(cell, inputs)
-        return keep_predictions(cell, inputs, folder, texts, Predicted(training, counts, decode_seconds=seconds))
+        lines = cell.task.lines(inputs.items, texts)
+        return keep_predictions(folder, lines, Predicted(training, counts, decode_seconds=seconds))
     best = BestEpoch(cell, trainer, inputs)
     best.set_damaged_aside()
     training = train_once(cell, trainer, [*callbacks, best], folder)
-    epoch, classes = best.copy_to(folder)
-    return keep_predictions(cell, inputs, folder, classes, Predicted(training, counts, best_epoch=epoch))
+    epoch, lines = best.copy_to(folder)
+    return keep_predictions(folder, lines, Predicted(training, counts, best_epoch=epoch))
 
 
 def prepare(cell: Cell) -> nn.Module:
@@ -164,11 +165,9 @@ def decode_items(cell: Cell, inputs: Inputs) -> tuple[list[str], float]:
 
 
 @ranks.on_main
-def keep_predictions(
-    cell: Cell, inputs: Inputs, folder: Path, predictions: list[str], predicted: Predicted
-) -> Predicted:
-    """Write the predictions; from here on an interrupted run is only scored and recorded."""
-    write_jsonl(folder / "predictions.jsonl", cell.task.lines(inputs.items, predictions))
+def keep_predictions(folder: Path, lines: list[dict[str, Any]], predicted: Predicted) -> Predicted:
+    """Write the predictions, a test item a line; from here on an interrupted run is only scored and recorded."""
+    write_jsonl(folder / "predictions.jsonl", lines)
     finish_phase(folder, PREDICTED, predicted.to_json(), outputs(folder))
     return predicted
 

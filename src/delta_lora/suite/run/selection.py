@@ -1,4 +1,7 @@
-"""Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE)."""
+"""Which epoch counts: the best on the validation set, for tasks whose paper and predecessors select so (GLUE).
+
+Every epoch's predictions are kept: a table says what that choice adds to a score (:mod:`delta_lora.metrics.epochs`).
+"""
 
 import logging
 import shutil
@@ -39,8 +42,8 @@ class BestEpoch(TrainerCallback):
     def kept(self) -> dict[str, Any]:
         """What is known so far, written whole or not at all after every epoch.
 
-        ``epochs``: the metrics of every epoch that was scored, by epoch. ``best``: ``epoch``, ``predictions`` and
-        ``files`` (SHA-256 by path below the folder) of the best of them, the first of equals.
+        ``epochs``: the ``metrics`` and ``predictions`` (parted by spaces) of every epoch that was scored, by epoch.
+        ``best``: ``epoch`` and ``files`` (SHA-256 by path below the folder) of the best of them, the first of equals.
         """
         return read_sealed(self.folder / "epochs.json") or {"epochs": {}}
 
@@ -67,18 +70,22 @@ class BestEpoch(TrainerCallback):
             )
 
     @ranks.on_main
-    def copy_to(self, folder: Path) -> tuple[int, list[str]]:
+    def copy_to(self, folder: Path) -> tuple[int, list[dict[str, Any]]]:
         """Copy the best epoch's adapter, and what another run can start from, into the run's folder.
 
         Returns:
-            The epoch and its predictions, in the items' order.
+            The best epoch, and its predictions as lines, each with those after every epoch in ``by_epoch``.
         """
         best, kept = self.best()
         if (kept / "adapter").is_dir():
             shutil.copytree(kept / "adapter", folder / "adapter", dirs_exist_ok=True)
         if self.cell.config.task.save_start:
             shutil.copy2(kept / START, folder / START)
-        return best["epoch"], best["predictions"]
+        epochs = sorted(self.kept()["epochs"].items(), key=lambda pair: int(pair[0]))
+        after = {int(epoch): scored["predictions"].split() for epoch, scored in epochs}
+        lines = self.cell.task.lines(self.items, after[best["epoch"]])
+        by_item = zip(*after.values(), strict=True)
+        return best["epoch"], [line | {"by_epoch": list(item)} for line, item in zip(lines, by_item, strict=True)]
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -102,9 +109,9 @@ class BestEpoch(TrainerCallback):
         self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
         if not ranks.is_main():
             return
-        if all(metrics[first] > earlier[first] for earlier in kept["epochs"].values()):
-            kept["best"] = {"epoch": int(epoch), "predictions": predictions, "files": self.keep(f"epoch-{epoch}")}
-        kept["epochs"][epoch] = metrics
+        if all(metrics[first] > earlier["metrics"][first] for earlier in kept["epochs"].values()):
+            kept["best"] = {"epoch": int(epoch), "files": self.keep(f"epoch-{epoch}")}
+        kept["epochs"][epoch] = {"metrics": metrics, "predictions": " ".join(predictions)}
         write_sealed(self.folder / "epochs.json", kept)
         for path in self.folder.glob("epoch-*"):  # an earlier best is whole until another one is on record
             if path != self.best()[1]:

@@ -113,7 +113,7 @@ def check_claim(table: Table, spec: ClaimSpec, rows: Mapping[str, Row], bootstra
                     column=column,
                     text_gain=text_gain,
                     table_gain=sign * (float(printed[0]) - float(printed[1])) if all(printed) else None,
-                    gain=bootstrap.gain(better.runs[column], worse.runs[column], table.metrics[column], sign),
+                    gain=bootstrap.gain(better.runs[column], worse.runs[column], table.judged(column), sign),
                 )
             )
     return Claim(spec.says, comparisons)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from delta_lora.metrics.epochs import CROSS_FITTED, LAST
+from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.spec import TableSpec
@@ -86,6 +88,14 @@ class Table:
             return None
         (head,) = self.spec.rows
         return head if all(is_numeral(text) for row in self.rows for text in row.settings[head] if text) else None
+
+    def judged(self, column: str) -> str:
+        """The metric that verdicts are on: cross-fitted, where the best epoch is chosen on the scored items (GLUE)."""
+        name = self.metrics[column]
+        runs = [run for row in self.rows for run in row.runs[column].values()]
+        said = [run.metrics.get(f"{name}{choice}") for run in runs for choice in (LAST, CROSS_FITTED)]
+        fitted = said != [] and all(is_number(score) for score in said)
+        return f"{name}{CROSS_FITTED}" if fitted else name
 
     @property
     def runs(self) -> list[Run]:
