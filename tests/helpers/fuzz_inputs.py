@@ -153,6 +153,7 @@ def similarity() -> dict[str, Any]:
         "weight_norm": 8.0,
         "update_norm": 0.5,
         "rank": 4,
+        "entropy_rank": 3.5,
         "singular_values": [0.4, 0.2, 0.1, 0.05],
     }
     return {f"transformer.h.{i}.attn.c_attn.{part}_proj": found for i in range(2) for part in "qv"}

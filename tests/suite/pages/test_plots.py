@@ -27,8 +27,8 @@ from delta_lora.suite.tables.figure3 import Figure3, check_similarity, read_csv
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint"]
 BLOCKS = 6
-COSINES = {"lora": 0.9, "ft-qv": 0.8, "delta-lora": 0.6}
-RANKS = {"lora": 4, "ft-qv": 64, "delta-lora": 8}
+COSINES = {"lora": 0.9, "ft-qv": 0.8, "delta-lora": 0.6, "lora-scaled": 0.5}
+RANKS = {"lora": 4, "ft-qv": 64, "delta-lora": 8, "lora-scaled": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +43,9 @@ def similarity(method: str, shift: float = 0.0) -> dict[str, dict[str, Any]]:
         f"transformer.h.{block}.attn.c_attn.{name}_proj": {
             "cosine": COSINES[method] - 0.01 * block + shift,
             "weight_norm": 10.0,
-            "update_norm": 2.0,
+            "update_norm": float(np.linalg.norm(values)),
             "rank": RANKS[method],
+            "entropy_rank": 0.75 * RANKS[method],
             "singular_values": values.tolist(),
         }
         for block in range(BLOCKS)
@@ -63,7 +64,7 @@ def overrides(results: Path, table: str, *extra: str) -> list[str]:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[str]:
-    """Finished runs of all three methods with two seeds."""
+    """Finished runs of all four methods with two seeds."""
     asked = overrides(tmp_path, "figure3", "seed=1,2")
     for cell in grid_of(tmp_path, *asked).cells:
         write_similar(tmp_path, cell, similarity(cell.config.method.name, 0.001 * cell.config.seed))
@@ -77,12 +78,35 @@ def figure(asked: list[str]) -> Figure3:
 def test_the_csv_has_a_row_for_each_matrix_of_each_run(runs: list[str], tmp_path: Path) -> None:
     render_figure3(runs)
     frame = read_csv((tmp_path / "tiny" / "figure3.csv").read_text(encoding="utf-8"))
-    assert len(frame) == 3 * 2 * 2 * BLOCKS
+    assert len(frame) == 4 * 2 * 2 * BLOCKS
     row = frame[(frame.method == "delta-lora") & (frame.seed == 2) & (frame.block == 5) & (frame.projection == "q")]
     assert float(row.cosine.item()) == pytest.approx(0.6 - 0.05 + 0.002)
     assert (row["rank"].item(), row.rank_limit.item()) == (8, "8")
     assert len(row.singular_values.item()) == 8
     assert set(frame[frame.method == "lora"].rank_limit) == {"4"}
+    # by hand: of the eight values 5, 31/7, …, 1, LoRA's rank 4 leaves the last four
+    squares = np.linspace(5.0, 1.0, 8) ** 2
+    assert float(row.stable_rank.item()) == pytest.approx(squares.sum() / 25, rel=1e-5)
+    assert float(row.beyond.item()) == pytest.approx(squares[4:].sum() / squares.sum(), rel=1e-5)
+    assert set(frame[frame.method == "lora"].beyond) == {0.0}
+
+
+def test_the_page_says_how_many_singular_values_matter(runs: list[str], tmp_path: Path) -> None:
+    render_figure3(runs)
+    page = (tmp_path / "tiny" / "figure3.md").read_text(encoding="utf-8")
+    heads = next(line for line in page.splitlines() if line.startswith("| Method |"))
+    assert heads.endswith("| Stable rank | Entropy rank | Energy beyond r |")
+    squares = np.linspace(5.0, 1.0, 8) ** 2
+    shown = f"| 8 | 8 | {squares.sum() / 25:.2f} | 6.00 | {100 * squares[4:].sum() / squares.sum():.1f}% |"
+    assert next(line for line in page.splitlines() if line.startswith("| Delta-LoRA")).endswith(shown)
+
+
+def test_the_figure_has_one_learning_rate_and_lora_at_delta_loras_scale() -> None:
+    cells = compose_grid(["table=figure3", "scale=paper"]).cells
+    methods = {cell.config.method.name: cell.config.method for cell in cells}
+    assert {method.learning_rate for method in methods.values()} == {2e-4}
+    assert methods["lora-scaled"].alpha == 3 * methods["delta-lora"].alpha == 96
+    assert methods["lora-scaled"].dropout == methods["delta-lora"].dropout == 0
 
 
 def test_both_sentences_are_held_against_the_blocks(runs: list[str]) -> None:
@@ -131,7 +155,7 @@ def test_a_record_that_does_not_say_is_named_and_left_out(tmp_path: Path, found:
     (only,) = left.problems
     assert problem in only and "lora, seed 1" in only
     assert "delete that folder and train it again: python scripts/train.py -m table=figure3" in only
-    assert set(left.frame["method"]) == {"ft-qv", "delta-lora"}
+    assert set(left.frame["method"]) == {"ft-qv", "delta-lora", "lora-scaled"}
     assert [claim.verdict for claim in check_similarity(left)] == ["not run", "not run"]
     assert problem.split()[-1] in (tmp_path / "tiny" / "figure3.md").read_text(encoding="utf-8").replace("\\", "")
 

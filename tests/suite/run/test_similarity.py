@@ -12,7 +12,7 @@ from delta_lora.methods.finetune import FineTune
 from delta_lora.methods.lora import Lora
 from delta_lora.methods.peft_method import PeftMethod
 from delta_lora.models.gpt2 import split_attention
-from delta_lora.suite.run.similarity import compare, measure
+from delta_lora.suite.run.similarity import compare, entropy_rank, measure
 
 
 def dora() -> Method:
@@ -39,6 +39,7 @@ def test_measured_as_the_merged_weights_are(name: str, family: str, tmp_path: Pa
         assert found["update_norm"] == pytest.approx(float((new - old).norm()), rel=1e-3)
         assert found["singular_values"][0] == pytest.approx(float(torch.linalg.svdvals(new - old)[0]), rel=1e-3)
         assert 0 < found["rank"] <= (method.rank_limit() or 32)
+        assert 1 <= found["entropy_rank"] <= found["rank"] + 0.01
         if name in ("delta-lora", "literal"):
             assert found["rank"] == 8, "twice LoRA's rank, and no more"
 
@@ -54,4 +55,11 @@ def test_factors_and_their_product_are_described_alike() -> None:
 
 def test_a_weight_that_did_not_move_has_rank_zero() -> None:
     still = compare(torch.randn(5, 4), (torch.zeros(5, 2), torch.randn(2, 4)))
+    assert still["entropy_rank"] == 0
     assert still["rank"] == 0 and still["cosine"] == pytest.approx(1) and still["update_norm"] == 0
+
+
+def test_the_entropy_rank_is_roys_and_vetterlis() -> None:
+    """exp of the entropy of σ / Σσ: k for k equal values; by hand for 3 and 1, ¾ and ¼ of their sum."""
+    assert entropy_rank(torch.tensor([2.0, 2, 2, 0])) == pytest.approx(3)
+    assert entropy_rank(torch.tensor([3.0, 1])) == pytest.approx((4 / 3) ** 0.75 * 4**0.25)

@@ -24,6 +24,9 @@ MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError
 OmegaConf.register_new_resolver("variable", variable, replace=True)
 OmegaConf.register_new_resolver("place", lambda setting, given: str(place(setting, given)), replace=True)
 
+# What configs/method/controls asks for: the α at which LoRA has the scale that Delta-LoRA's branch has after step K.
+OmegaConf.register_new_resolver("scaled", lambda alpha, ratio: (1 + ratio) * alpha, replace=True)
+
 
 def choices(group: str) -> list[str]:
     """What can be chosen in a configuration group, nested choices (``glue/cola``) too."""

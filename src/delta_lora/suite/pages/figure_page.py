@@ -28,9 +28,17 @@ CLAIM_NOTE = (
 )
 RANK_NOTE = (
     "What the paper does not show: the rank of each learned update W − W₀ and its length. Delta-LoRA's update is a "
-    "difference of two products of rank r, so its rank is at most 2r, whatever the number of weights that move."
+    "difference of two products of rank r, so its rank is at most 2r, whatever the number of weights that move. A rank "
+    "counts every singular value above rounding; how many of them matter say the stable rank ‖W − W₀‖² / σ₁², the "
+    "entropy rank exp(−Σ p ln p) with p = σ / Σσ (Roy and Vetterli 2007), and the part of the energy ‖W − W₀‖² "
+    "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices."
+)
+SAME_RATE = (
+    "All methods have one learning rate here, the paper's, since an update's length grows with the rate; LoRA at "
+    "(1+λ)α is not the paper's: its branch has the scale that Delta-LoRA's has after step K (docs/delta-lora.md)."
 )
 RANK_HEADS = ["Method", "Cosine: mean", "lowest", "highest", "‖W − W₀‖ / ‖W₀‖: mean", "Rank", "Limit of the rank"]
+SPECTRUM = {"stable_rank": "Stable rank", "entropy_rank": "Entropy rank", "beyond": "Energy beyond r"}
 
 
 def render_figure3(
@@ -65,7 +73,7 @@ def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
     lines = [f"# {title(figure)}", ""]
     if said := warning(figure.grid, figure.spec.number is not None):
         lines += [f"> **{escape_markdown(said)}**", ""]
-    lines += [f"![Cosine similarity over blocks]({figure.name}.png)", ""]
+    lines += [f"![Cosine similarity over blocks]({figure.name}.png)", "", SAME_RATE, ""]
     lines += ["## The updates", "", RANK_NOTE, "", f"![Singular values and ranks]({figure.name}-updates.png)", ""]
     lines += [*markdown_table(rank_texts(figure.frame)), ""]
     missing = len({cell.key for cell in figure.grid.cells}) - len(figure.runs)
@@ -87,12 +95,17 @@ def title(figure: Figure3) -> str:
 
 
 def rank_texts(frame: pd.DataFrame) -> Texts:
-    """A line per method under `RANK_HEADS`, over its blocks, both projections and all seeds."""
-    lines = []
+    """A line per method under `RANK_HEADS` and `SPECTRUM`, over its blocks, both projections and all seeds.
+
+    A ``figure3.csv`` that was rendered before they were measured has nothing for `SPECTRUM`.
+    """
+    lines, measured = [], [name for name in SPECTRUM if name in frame]
     for label, part in frame.groupby("label", sort=False):
         cosine, rank, moved = part["cosine"], part["rank"], part["update_norm"] / part["weight_norm"]
         limits = sorted({text for text in part["rank_limit"] if text}, key=int)
         ranks = f"{rank.min():.0f}" + (f" to {rank.max():.0f}" if rank.max() > rank.min() else "")
         shown = [f"{value:.4f}" for value in (cosine.mean(), cosine.min(), cosine.max(), moved.mean())]
-        lines.append([str(label), *shown, ranks, " or ".join(limits) or "the matrix’s size"])
-    return Texts(RANK_HEADS, lines, (1, 2, 3, 4, 5, 6))
+        spectrum = [f"{part[name].mean():.1%}" if name == "beyond" else f"{part[name].mean():.2f}" for name in measured]
+        lines.append([str(label), *shown, ranks, " or ".join(limits) or "the matrix’s size", *spectrum])
+    heads = [*RANK_HEADS, *(SPECTRUM[name] for name in measured)]
+    return Texts(heads, lines, tuple(range(1, len(heads))))

@@ -21,7 +21,7 @@ def measure(method: Method, reference: PreTrainedModel) -> dict[str, dict[str, A
     Returns:
         By the module's name in the plain model: ``cosine`` (of W and W_0 as vectors), ``weight_norm`` ‖W_0‖ and
         ``update_norm`` ‖W − W_0‖ (Frobenius), ``rank`` of W − W_0 (singular values above σ₁ · max(d, c) · 2⁻²³, and
-        above ‖b‖ ‖a‖ · 2⁻²¹, where the factors' rounding ends),
+        above ‖b‖ ‖a‖ · 2⁻²¹, where the factors' rounding ends), ``entropy_rank`` (:func:`entropy_rank`),
         ``singular_values`` (the ``KEPT`` largest).
     """
     weights = dict(reference.named_parameters())
@@ -47,5 +47,19 @@ def compare(weight: Tensor, update: Update) -> dict[str, Any]:
         "weight_norm": float(before.norm()),
         "update_norm": float(moved.norm()),
         "rank": int((spectrum > smallest).sum()),
+        "entropy_rank": entropy_rank(spectrum),
         "singular_values": [float(value) for value in spectrum[:KEPT]],
     }
+
+
+def entropy_rank(spectrum: Tensor) -> float:
+    """exp(−Σ p ln p) of the singular values σ (n,) as parts p = σ / Σσ of their sum; 0 where all are 0.
+
+    The effective rank of Roy and Vetterli (2007, EUSIPCO, "The effective rank: a measure of effective
+    dimensionality"): k where k values are equal and the others 0, and less the more they differ.
+    """
+    total = float(spectrum.sum())
+    if total == 0:
+        return 0.0
+    parts = spectrum[spectrum > 0] / total
+    return float(torch.exp(-(parts * parts.log()).sum()))

@@ -23,18 +23,19 @@ from delta_lora.suite.tables.claims import overall
 from delta_lora.suite.tables.compare import Verdict
 
 FILE = "similarity.json"
-NUMBERS = ("cosine", "weight_norm", "update_norm", "rank")
+NUMBERS = ("cosine", "weight_norm", "update_norm", "rank", "entropy_rank")
 RESAMPLES = 1000
 LARGEST = 1e30  # that a norm or a rank can be
 
 
 @dataclass
 class SimilarityClaim:
-    """A sentence about the figure: ``method`` is the most (``highest``) or least similar in most blocks."""
+    """A sentence of the figure: in most blocks ``method`` is the most (``highest``) or least similar of ``among``."""
 
     says: str
     method: str
     highest: bool
+    among: list[str]
 
 
 @dataclass
@@ -51,8 +52,9 @@ class Figure3:
     """The figure's numbers.
 
     name: of its file in ``configs/table``, and of those that are written of it. frame: a row per weight matrix and
-    run, as in ``figure3.csv``, ``singular_values`` a tuple. runs: where they come from. problems: records that
-    were left out, and why.
+    run, as in ``figure3.csv``, ``singular_values`` a tuple; ``beyond`` is the part of the update's energy ‖W − W₀‖²
+    beyond LoRA's rank, ``stable_rank`` ‖W − W₀‖² / σ₁². runs: where they come from. problems: records that were left
+    out, and why.
     """
 
     name: str
@@ -164,7 +166,7 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
             run writes it.
     """
     rows, method = [], cell.config.method
-    limit = instantiate(method).rank_limit()
+    limit, rank = instantiate(method).rank_limit(), cell.config.task.per_method.lora.rank
     for module, found in json.loads((run.path / FILE).read_text(encoding="utf-8")).items():
         name = re.search(r"\.(\d+)\..*\b([qv])_proj$", module)
         if name is None:
@@ -178,11 +180,25 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
             {"method": method.name, "label": method.label, "seed": cell.config.seed, "block": int(name[1])}
             | {"projection": name[2], "module": module}
             | values
+            | dict(zip(("stable_rank", "beyond"), energies(spectrum, values["update_norm"], rank), strict=True))
             | {"rank_limit": "" if limit is None else str(limit), "run": run.key, "singular_values": tuple(spectrum)}
         )
     if not rows:
         raise ValueError("no matrix in it")
     return sorted(rows, key=lambda row: (row["projection"], row["block"]))
+
+
+def energies(spectrum: Sequence[float], norm: float, rank: int) -> tuple[float, float]:
+    """The stable rank ‖ΔW‖² / σ₁², and the part of ‖ΔW‖² beyond the ``rank`` largest singular values; 0, 0 for ΔW = 0.
+
+    Args:
+        spectrum: the largest singular values, at least ``rank`` of them where there are so many.
+        norm: ‖ΔW‖ (Frobenius).
+    """
+    if norm == 0 or not spectrum or spectrum[0] == 0:
+        return 0.0, 0.0
+    parts = [value / norm for value in spectrum[:rank]]
+    return (norm / spectrum[0]) * (norm / spectrum[0]), max(0.0, 1 - sum(part * part for part in parts))
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -199,22 +215,22 @@ def read_csv(text: str) -> pd.DataFrame:
 
 def check_similarity(figure: Figure3) -> list[CheckedSimilarity]:
     """Hold the paper's sentences against the figure's numbers."""
-    methods = list(dict.fromkeys(cell.config.method.name for cell in figure.grid.cells))
     return [
-        CheckedSimilarity(claim, [share_of(figure.frame, methods, claim, projection) for projection in ("q", "v")])
+        CheckedSimilarity(claim, [share_of(figure.frame, claim, projection) for projection in ("q", "v")])
         for claim in figure.spec.claims
     ]
 
 
-def share_of(frame: pd.DataFrame, methods: Sequence[str], claim: SimilarityClaim, projection: str) -> Share:
-    """In how many blocks ``claim.method`` lies beyond all the others, over the seeds that all methods have."""
-    if frame.empty or claim.method not in methods:
+def share_of(frame: pd.DataFrame, claim: SimilarityClaim, projection: str) -> Share:
+    """In how many blocks ``claim.method`` lies beyond the others of ``claim.among``, over the seeds that all have."""
+    if frame.empty:
         return Share(projection, 0, 0)
+    methods = list(dict.fromkeys([claim.method, *claim.among]))
     part = frame[frame["projection"] == projection]
     wide = part.pivot(index=["seed", "block"], columns="method", values="cosine")
     if any(method not in wide.columns for method in methods):
         return Share(projection, part["block"].nunique(), 0)
-    wide = wide[list(methods)].dropna()
+    wide = wide[methods].dropna()
     others = wide.drop(columns=claim.method)
     beyond = wide[claim.method] > others.max(axis=1) if claim.highest else wide[claim.method] < others.min(axis=1)
     table = beyond.astype(float).unstack("block").dropna()  # (seeds, blocks)
