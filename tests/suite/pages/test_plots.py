@@ -22,7 +22,8 @@ from delta_lora.suite.pages.render import find_table, write_table
 from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.records.records import run_folder
 from delta_lora.suite.tables.csv_file import read_table
-from delta_lora.suite.tables.figure3 import Figure3, check_similarity, read_csv
+from delta_lora.suite.tables.figure3 import Figure3, read_csv
+from delta_lora.suite.tables.figure3_claims import check_similarity
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint"]

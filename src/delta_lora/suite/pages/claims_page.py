@@ -25,7 +25,8 @@ from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import PairedBootstrap, Verdict
-from delta_lora.suite.tables.figure3 import build_figure3, check_similarity, share_texts
+from delta_lora.suite.tables.figure3 import build_figure3
+from delta_lora.suite.tables.figure3_claims import check_similarity, share_texts
 from delta_lora.suite.tables.spec import names_with
 
 VERDICT_NOTE = (

@@ -12,14 +12,8 @@ from delta_lora.suite.pages.provenance import check_fuller, facts, models, warni
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import CLAIM_HEADS
-from delta_lora.suite.tables.figure3 import (
-    CheckedSimilarity,
-    Figure3,
-    check_similarity,
-    find_figure3,
-    share_texts,
-    to_csv,
-)
+from delta_lora.suite.tables.figure3 import Figure3, find_figure3, to_csv
+from delta_lora.suite.tables.figure3_claims import CheckedSimilarity, check_similarity, share_texts
 
 CLAIM_NOTE = (
     "Ours: in how many blocks a method lies beyond the others. Interval: 1,000 draws of the blocks (and of the seeds, "

@@ -1,14 +1,12 @@
 """Figure 3: how similar each block's W_q and W_v stay to the pretrained ones, from the runs' ``similarity.json``."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -19,12 +17,9 @@ from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import missing_facts
-from delta_lora.suite.tables.claims import overall
-from delta_lora.suite.tables.compare import Verdict
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank", "entropy_rank")
-RESAMPLES = 1000
 LARGEST = 1e30  # that a norm or a rank can be
 
 
@@ -68,44 +63,6 @@ class Figure3:
     def heading(self) -> str:
         """What it is called: ``Figure 3``; where the paper has no such figure, its name."""
         return self.name if self.spec.number is None else f"Figure {self.spec.number}"
-
-
-@dataclass(frozen=True)
-class Share:
-    """In how many of a projection's blocks one method is the most, or the least, similar.
-
-    share: of the blocks, mean over seeds; None where a method has no run. low, high: its 95 % interval when blocks
-    (and seeds) are drawn anew.
-    """
-
-    projection: str
-    blocks: int
-    seeds: int
-    share: float | None = None
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether it is most of the blocks: the interval lies above a half, below it, or holds it."""
-        if self.share is None:
-            return "not run"
-        if self.low > 0.5:
-            return "reproduced"
-        return "not reproduced" if self.high < 0.5 else "within noise"
-
-
-@dataclass(frozen=True)
-class CheckedSimilarity:
-    """One sentence and how it fared, for W_q and for W_v."""
-
-    claim: SimilarityClaim
-    shares: list[Share]
-
-    @property
-    def verdict(self) -> Verdict:
-        """Of the sentence as a whole."""
-        return overall([share.verdict for share in self.shares])
 
 
 def find_figure3(overrides: Sequence[str]) -> Figure3:
@@ -211,46 +168,3 @@ def read_csv(text: str) -> pd.DataFrame:
     """The frame that a file of `to_csv` shows, for where the runs are not at hand."""
     frame = pd.read_csv(StringIO(text), dtype={"rank_limit": str, "run": str}, keep_default_na=False)
     return frame.assign(singular_values=[tuple(map(float, str(text).split())) for text in frame["singular_values"]])
-
-
-def check_similarity(figure: Figure3) -> list[CheckedSimilarity]:
-    """Hold the paper's sentences against the figure's numbers."""
-    return [
-        CheckedSimilarity(claim, [share_of(figure.frame, claim, projection) for projection in ("q", "v")])
-        for claim in figure.spec.claims
-    ]
-
-
-def share_of(frame: pd.DataFrame, claim: SimilarityClaim, projection: str) -> Share:
-    """In how many blocks ``claim.method`` lies beyond the others of ``claim.among``, over the seeds that all have."""
-    if frame.empty:
-        return Share(projection, 0, 0)
-    methods = list(dict.fromkeys([claim.method, *claim.among]))
-    part = frame[frame["projection"] == projection]
-    wide = part.pivot(index=["seed", "block"], columns="method", values="cosine")
-    if any(method not in wide.columns for method in methods):
-        return Share(projection, part["block"].nunique(), 0)
-    wide = wide[methods].dropna()
-    others = wide.drop(columns=claim.method)
-    beyond = wide[claim.method] > others.max(axis=1) if claim.highest else wide[claim.method] < others.min(axis=1)
-    table = beyond.astype(float).unstack("block").dropna()  # (seeds, blocks)
-    if table.empty:
-        return Share(projection, part["block"].nunique(), 0)
-    seeds, blocks = table.shape
-    rng = np.random.default_rng([0, seeds, blocks])
-    drawn = table.to_numpy()[
-        rng.integers(seeds, size=(RESAMPLES, seeds, 1)), rng.integers(blocks, size=(RESAMPLES, 1, blocks))
-    ]
-    low, high = np.percentile(drawn.mean(axis=(1, 2)), [2.5, 97.5])
-    return Share(projection, blocks, seeds, float(table.to_numpy().mean()), float(low), float(high))
-
-
-def share_texts(checked: CheckedSimilarity, share: Share) -> list[str]:
-    """What is compared, the paper's number, ours, its interval and the verdict, under a page's heads of claims."""
-    claim = checked.claim
-    what = f"{claim.method} {'highest' if claim.highest else 'lowest'}, W_{share.projection}"
-    if share.share is None:
-        return [what, "most blocks (no numbers)", "not run", "–", share.verdict]
-    ours = f"{100 * share.share:.0f} % of {share.blocks} blocks" + (f", {share.seeds} seeds" if share.seeds > 1 else "")
-    interval = f"{100 * share.low:.0f} to {100 * share.high:.0f} %"
-    return [what, "most blocks (no numbers)", ours, interval, share.verdict]
