@@ -135,12 +135,26 @@ def check_local(folder: Path, sha256: Mapping[str, str]) -> None:
             "point data_dir or DELTA_LORA_DATA at a folder in the layout of docs/data.md, or unset it to download"
         )
     for name, expected in sha256.items():
-        found = known_sha256(folder / name)
-        if found != expected:
-            raise UserError(
-                f"{folder / name} is not the released file: its SHA-256 is {found}, expected {expected}; "
-                "replace it with the original"
-            )
+        check_sha256(folder / name, expected, str(folder / name))
+
+
+def check_sha256(path: Path, expected: str, name: str) -> None:
+    """Hold a file against its digest.
+
+    Args:
+        path: the file.
+        expected: hex digits.
+        name: what an error calls it.
+
+    Raises:
+        UserError: it differs (with both digests).
+    """
+    found = known_sha256(path)
+    if found != expected:
+        raise UserError(
+            f"{name} is not the released file: its SHA-256 is {found}, expected {expected}; replace it with the "
+            "original"
+        )
 
 
 def download(url: str, folder: Path, sha256: Mapping[str, str]) -> Path:

@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from delta_lora.errors import UserError
 from delta_lora.methods.peft_method import PeftMethod
-from delta_lora.models.load import positions
+from delta_lora.models.positions import positions
 from delta_lora.suite.run.recipe import run_cell
 
 # Family → kind of model, its configuration (vocabulary, then tokens), adapted modules, head, dropouts' names.

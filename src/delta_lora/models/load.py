@@ -1,6 +1,6 @@
 """Models and tokenizers: from the hub, from a folder, or made by the project; GPT-2 with its projections split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
 from delta_lora.models.gpt2 import split_attention
+from delta_lora.models.package import package_checkpoint, package_of
 from delta_lora.models.settings import dropout_fields
 from delta_lora.places import place
 
@@ -32,9 +33,6 @@ CLASSES = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "classification": AutoModelForSequenceClassification,
 }
-
-# Families whose positions start after the padding token's id, as RoBERTa's.
-AFTER_PADDING = {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 
 # The paper's models as published, by their name on the hub: their sizes are known without a network.
 PUBLISHED: dict[str, Callable[[], PretrainedConfig]] = {
@@ -48,8 +46,8 @@ def source(model: DictConfig, cache_dir: Path) -> dict[str, Any]:
     """Where a model comes from, as the first arguments of ``from_pretrained``: a folder, checked, no code of its own.
 
     Args:
-        model: the ``model`` configuration group; ``path`` null means a tiny model that the project makes
-            (pretrained at first use, then cached).
+        model: the ``model`` configuration group; ``path`` null means a package's model, or a tiny one that the project
+            makes (fetched, or pretrained, at first use, then cached).
 
     Raises:
         UserError: ``path`` looks like a folder and is none, or :func:`check_checkpoint` refuses it.
@@ -60,7 +58,9 @@ def source(model: DictConfig, cache_dir: Path) -> dict[str, Any]:
 
 
 def checkpoint_folder(model: DictConfig, cache_dir: Path) -> Path:
-    """The folder of a model's checkpoint: made here, the user's own, or a snapshot in the hub's cache."""
+    """The folder of a model's checkpoint: made here, from a package, the user's own, or in the hub's cache."""
+    if (package := package_of(model)) is not None:
+        return package_checkpoint(model, package, cache_dir)
     if model.path is None:
         from delta_lora.tiny import models as tiny
 
@@ -188,9 +188,14 @@ def random_model(kind: str, config: PretrainedConfig, **overrides: Any) -> PreTr
 
 
 def resolved_revision(model: DictConfig) -> str | None:
-    """The commit that the hub's name resolved to when the model was loaded; None for a folder or a tiny model."""
+    """Where a model's weights came from: the commit that the hub's name resolved to, or the package and its version.
+
+    None for a folder or a tiny model.
+    """
     from huggingface_hub import try_to_load_from_cache
 
+    if (package := package_of(model)) is not None:
+        return f"{package.name} {package.version}"
     if model.path is None or place("model.path", model.path).is_dir():
         return None
     found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
@@ -210,41 +215,3 @@ def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:
         raise UserError(
             f"could not load model {model.name} from {arguments['pretrained_model_name_or_path']}: {reason}; {MEND}"
         ) from error
-
-
-def positions(config: PretrainedConfig) -> int | None:
-    """Longest text of the model in tokens; None where its positions are relative alone (T5, DeBERTa-v3)."""
-    config = config.get_text_config()
-    most: int | None = getattr(config, "max_position_embeddings", None)
-    if most is None or not getattr(config, "position_biased_input", True):
-        return None
-    return most - (config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0)
-
-
-def check_lengths(config: PretrainedConfig, examples: Sequence[Mapping[str, Any]]) -> None:
-    """The model has a position for every token of the longest example.
-
-    Raises:
-        UserError: it lacks some.
-    """
-    room = positions(config)
-    longest = max(len(example["input_ids"]) for example in examples)
-    if room is not None and longest > room:
-        raise UserError(
-            f"an example has {longest} tokens, the model has {room} positions; give task.train.max_length={room}"
-        )
-
-
-def check_room(config: PretrainedConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """A decoder-only model has positions for the longest prompt and what is generated after it.
-
-    Raises:
-        UserError: it lacks some.
-    """
-    most = positions(config)
-    longest = max(len(ids) for ids in prompts)
-    if most is not None and longest + max_new_tokens > most:
-        raise UserError(
-            f"a test input has {longest} tokens; with task.decode.max_new_tokens={max_new_tokens} the "
-            f"model's {most} positions leave room for {most - max_new_tokens}"
-        )

@@ -9,13 +9,25 @@ from delta_lora.settings import Count, Settings, Texts, setting
 Kind = Literal["causal", "seq2seq", "classification"]
 
 
+class PackageSettings(Settings):
+    """A package on the Python package index that carries a model's weights, in safetensors or as a GGUF file."""
+
+    name: str = setting("the package's", in_key=False)
+    version: str = setting("its version", in_key=False)
+    size: Count = setting("of the package", unit="bytes", in_key=False)
+    licence: str = setting("of the weights", in_key=False)
+    folder: str = setting("in the package", in_key=False)
+    sha256: dict[str, str] = setting("of each file there that is used", min_length=1)
+
+
 class ModelSettings(Settings):
     """The pretrained model of a run, and which of its modules a method means."""
 
     name: str = setting("what tables and records call it")
     kind: Kind = setting("what it is loaded as")
-    path: str | None = setting("a hub name, or a folder with a checkpoint; null: made by delta_lora.tiny.models")
+    path: str | None = setting("a hub name, or a folder with a checkpoint; null: from the package, or made here")
     revision: str | None = setting("of the hub's repository; null with a folder")
+    package: PackageSettings | None = setting("what carries its weights where path is null", default=None)
     target_modules: Texts = setting("last parts of the adapted modules' names: query and value", min_length=1)
     embedding_modules: Texts = setting("modules that ft-frozen-emb freezes")
     head_modules: Texts = setting("modules of a classification head: trained by every method, counted apart")
@@ -23,6 +35,11 @@ class ModelSettings(Settings):
     dropouts: dict[str, str] = setting(
         "its configuration's name for each of task.train.dropouts (hidden: resid_pdrop)", default={}
     )
+
+
+def made_here(model: Any) -> bool:
+    """Whether the project makes the model itself; ``model``: :class:`ModelSettings`, or the configuration group."""
+    return model.path is None and getattr(model, "package", None) is None
 
 
 def dropout_fields(model: Any, probabilities: Mapping[str, float]) -> dict[str, float]:

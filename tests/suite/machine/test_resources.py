@@ -431,7 +431,8 @@ def test_looking_for_a_gpu_leaves_the_choice_of_one(short: Short, monkeypatch: p
 
 
 def test_an_example_longer_than_the_model_is_told_before_training(short: Short) -> None:
-    from delta_lora.models.load import check_lengths, load_model
+    from delta_lora.models.load import load_model
+    from delta_lora.models.positions import check_lengths
 
     config = short()
     model = load_model(config.model, Path("unused"), config.task.train.dropouts)

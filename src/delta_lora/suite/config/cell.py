@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.methods.lookup import method_class
-from delta_lora.models.settings import ModelSettings, dropout_fields
+from delta_lora.models.settings import ModelSettings, dropout_fields, made_here
 from delta_lora.places import place
 from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.config.init_from import check_start
@@ -138,12 +138,12 @@ def model_spec(model: ModelSettings) -> ModelSpec:
 
 
 def check_model(model: ModelSettings) -> None:
-    """A model without a path is one that the project makes.
+    """A model without a path or a package is one that the project makes.
 
     Raises:
         UserError: it is none of them.
     """
-    if model.path is None:
+    if made_here(model):
         from delta_lora.tiny.models import MODELS
 
         if model.name not in MODELS:

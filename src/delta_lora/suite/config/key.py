@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.methods.lookup import without
-from delta_lora.models.settings import ModelSettings
+from delta_lora.models.settings import ModelSettings, made_here
 from delta_lora.settings import checked, key_part
 from delta_lora.suite.config.init_from import start_key
 from delta_lora.tasks.base import Task
@@ -34,7 +34,7 @@ def run_key(config: DictConfig, task: Task) -> str:
     }
     if config.task.get("init_from") is not None:
         parts["task"]["init_from"] = start_key(config)
-    if model.path is None:
+    if made_here(model):
         from delta_lora.tiny.models import MODELS
 
         parts["weights"] = MODELS[model.name].key

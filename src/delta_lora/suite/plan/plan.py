@@ -13,10 +13,11 @@ from transformers import AutoConfig, PretrainedConfig
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method
 from delta_lora.models.load import PUBLISHED, random_model
+from delta_lora.models.settings import made_here
 from delta_lora.suite.config.cell import Cell, build_cell
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS
-from delta_lora.suite.plan.prefetch import Download, local_snapshot, needs, online
+from delta_lora.suite.plan.prefetch import Download, local_folder, needs, online
 from delta_lora.suite.plan.sample import Sample, draw_sample
 from delta_lora.suite.plan.speeds import Speeds, plain_config, training_work, work_key
 from delta_lora.suite.plan.timing import time_cell
@@ -168,11 +169,11 @@ def last_step(folder: Path) -> int:
 def sizes(cells: Sequence[Cell]) -> list[tuple[str, Download | bool]]:
     """What has to come from the internet: each one's size, or, where nobody can be asked, whether it is here."""
     wanted = needs(cell.config for cell in cells)
-    reachable = bool(wanted) and online()
+    reachable = any(need.asks for need in wanted) and online()
     found: list[tuple[str, Download | bool]] = []
     for need in wanted:
         try:
-            found.append((need.name, need.describe() if reachable else need.here()))
+            found.append((need.name, need.describe() if reachable or not need.asks else need.here()))
         except UserError:
             found.append((need.name, need.here()))
     return found
@@ -208,7 +209,7 @@ def parameters(cell: Cell) -> tuple[int, int] | None:
     The model has no weights, only shapes. None: its shape is not known here.
     """
     group = cell.config.model
-    folder = local_snapshot(group) if group.path is not None else tiny_folder(group.name, cell.cache_dir)
+    folder = tiny_folder(group.name, cell.cache_dir) if made_here(group) else local_folder(group, cell.cache_dir)
     if folder is not None and (folder / "config.json").is_file():
         config: PretrainedConfig = AutoConfig.from_pretrained(folder)
     elif group.path in PUBLISHED:

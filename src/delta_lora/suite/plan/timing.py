@@ -137,7 +137,7 @@ def model_for(cell: Cell) -> PreTrainedModel:
         UserError: it is not here and is none of the paper's.
     """
     group, dropouts, settings = cell.config.model, cell.config.task.train.dropouts, cell.task.model_settings()
-    if group.path is None or model_here(group):
+    if model_here(group, cell.cache_dir):
         return load_model(group, cell.cache_dir, dropouts, **settings)
     if group.path in PUBLISHED:
         return random_model(group.kind, PUBLISHED[group.path](), **dropout_fields(group, dropouts), **settings)

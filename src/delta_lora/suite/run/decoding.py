@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from delta_lora.models.load import check_room
+from delta_lora.models.positions import check_room
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.run.progress import Progress, watched
 from delta_lora.tasks.generation import causal_prompts

@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from delta_lora.models.load import check_config, check_lengths, check_room, load_tokenizer
+from delta_lora.models.load import check_config, load_tokenizer
+from delta_lora.models.positions import check_lengths, check_room
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.machine import ranks
 from delta_lora.tasks.base import Item
