@@ -78,8 +78,12 @@ class DeltaLoraCallback(TrainerCallback, ExportableState):
         if self.delta is None or not self.delta.belongs_to(model):
             if self.delta is not None:
                 self.delta.detach()
-            self.delta = DeltaLora(model, **self._arguments)
+            self.delta = self.make(model)
         return self.delta
+
+    def make(self, model: nn.Module) -> DeltaLora:
+        """A new :class:`DeltaLora` of this model with the callback's arguments."""
+        return DeltaLora(model, **self._arguments)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -55,10 +55,13 @@ class DeltaLoraMethod(LowRank):
     def prepare(self, model: PreTrainedModel, spec: ModelSpec, schedule: Schedule) -> nn.Module:
         """Return ``model`` wrapped by PEFT; W moves once training with ``callbacks()`` is past K."""
         prepared = super().prepare(model, spec, schedule)
-        # No reminder: every run exports its adapter.
-        self._callback = DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal, remind=False)
+        self._callback = self.make_callback()
         self._callback.attach(self.peft_model)
         return prepared
+
+    def make_callback(self) -> DeltaLoraCallback:
+        """The library's callback; it reminds of nothing, since every run exports its adapter."""
+        return DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal, remind=False)
 
     @property
     def delta(self) -> DeltaLora:

@@ -47,7 +47,10 @@ def same(one: Run, other: Run) -> None:
     assert one.metrics == other.metrics
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "dylora", "adalora", "delta-lora", "delta-lora-dropout"])
+CONTROLS = ["controls/no-anchor", "controls/no-hook", "controls/slow-start"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "dylora", "adalora", "delta-lora", "delta-lora-dropout", *CONTROLS])
 def test_an_interrupted_run_ends_as_the_undisturbed_one(
     short: Callable[..., DictConfig], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

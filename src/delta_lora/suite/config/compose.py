@@ -24,8 +24,17 @@ MISAPPLIED = (ValueError, TypeError, AttributeError, LookupError, AssertionError
 OmegaConf.register_new_resolver("variable", variable, replace=True)
 OmegaConf.register_new_resolver("place", lambda setting, given: str(place(setting, given)), replace=True)
 
-# What configs/method/controls asks for: the α at which LoRA has the scale that Delta-LoRA's branch has after step K.
-OmegaConf.register_new_resolver("scaled", lambda alpha, ratio: (1 + ratio) * alpha, replace=True)
+
+def scaled(value: float, ratio: float) -> float:
+    """(1 + ``ratio``) · ``value``, without a float's noise; whole numbers as ints, for labels.
+
+    Of α and λ it is the α at which LoRA has the scale that Delta-LoRA's branch has after step K.
+    """
+    found = float(f"{(1 + ratio) * value:.12g}")
+    return int(found) if found.is_integer() else found
+
+
+OmegaConf.register_new_resolver("scaled", scaled, replace=True)  # for configs/method/controls
 
 
 def choices(group: str) -> list[str]:
