@@ -55,7 +55,7 @@ def learned_update_error(
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
     before = {name: weight(layer.get_base_layer()) for name, layer in layers.items()}
 
-    delta = DeltaLora(peft_model, update_ratio=2.0, start_steps=start_steps, literal=literal)
+    delta = DeltaLora(peft_model, update_ratio=2.0, start_steps=start_steps, literal=literal, anchor="fold")
     optimizer = torch.optim.AdamW([p for p in peft_model.parameters() if p.requires_grad], lr=learning_rate)
     tokens = torch.randint(256, (steps, 4, 16))
     tokens[..., 1::2] = tokens[..., ::2]  # something to learn: each token is said twice

@@ -49,7 +49,7 @@ class DeltaLora:
         literal: Algorithm 1 as printed, with its dense product per step. Needed under LoRA dropout.
         adapter_name: which adapter; by default the active one.
         anchor: ``fold`` rewrites W in place, ``branch`` leaves it alone (quantized or shared weights; costs a
-            second low-rank product), ``auto`` folds where it can. Without meaning for ``literal``.
+            second low-rank product), ``auto`` folds a W of 32 bits where it can. Without meaning for ``literal``.
 
     Attributes:
         model: the unwrapped ``PeftModel``.

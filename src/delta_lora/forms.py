@@ -7,7 +7,7 @@ from torch import Tensor
 
 from delta_lora.anchor import Branch, Fold
 from delta_lora.errors import UserError
-from delta_lora.layers import MARK, AdaptedLayer, Anchor, check, fold_obstacle
+from delta_lora.layers import MARK, AdaptedLayer, Anchor, check, fold_obstacle, rounds
 from delta_lora.reference import Algorithm1
 from delta_lora.updates import LowRankUpdate
 
@@ -40,7 +40,7 @@ def place(
     for layer, (a, b, folded) in zip(layers, anchors, strict=True):
         if literal:
             forms.append(Algorithm1(layer, ratio, a, b))
-        elif anchor == "branch" or fold_obstacle(layer) is not None:
+        elif anchor == "branch" or fold_obstacle(layer) is not None or (anchor == "auto" and rounds(layer)):
             forms.append(Branch(layer, ratio, a, b))
         else:
             forms.append(Fold(layer, ratio, a, b, folded=folded))

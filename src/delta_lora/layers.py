@@ -172,6 +172,11 @@ def fold_obstacle(layer: AdaptedLayer) -> str | None:
     return None
 
 
+def rounds(layer: AdaptedLayer) -> bool:
+    """Whether W has 16 bits or fewer: a fold is rounded to them, which is 0.1 to 1 % of the learned update."""
+    return layer.weight.element_size() < 4
+
+
 def check(layer: AdaptedLayer, *, literal: bool, anchor: Anchor) -> None:
     """Refuse a layer that the chosen form would corrupt.
 

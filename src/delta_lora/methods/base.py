@@ -132,6 +132,11 @@ class Method(ABC):
         """Numbers in the files that :meth:`export` writes of the prepared model, 0 for none."""
         return 0
 
+    @property
+    def rewrites_base(self) -> bool:
+        """Whether training rewrites target weights that have no gradient: under bf16 they are then kept in float32."""
+        return False
+
     def at_full_cost(self) -> Self:
         """The method, not prepared, with what makes its step slower from the first step on: for timing a few steps."""
         at_once: dict[str, Any] = {f.name: 0 for f in fields(self) if f.metadata.get("delays")}

@@ -68,6 +68,11 @@ class DeltaLoraMethod(LowRank):
         """The library's object at work."""
         return self._callback.attach(self.peft_model)
 
+    @property
+    def rewrites_base(self) -> bool:
+        """Algorithm 1 as printed does; otherwise a base in 16 bits keeps the anchor in a branch."""
+        return self.literal
+
     def callbacks(self) -> list[TrainerCallback]:
         """The library's callback."""
         return [self._callback]

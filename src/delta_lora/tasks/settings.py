@@ -27,7 +27,7 @@ class TrainSettings(Settings):
     max_grad_norm: NotNegative = setting("gradients are clipped to this norm; 0: they are not")
     max_length: Count = setting("of an example; the rest is cut", unit="tokens")
     dropouts: dict[str, Probability] = setting("probabilities, by names that all models share (model.dropouts)")
-    precision: Literal["auto", "bf16", "fp32"] = setting("auto: bf16 where the GPU has it")
+    precision: Literal["auto", "bf16", "fp32"] = setting("auto: bf16 where the GPU, or the CPU, has it")
     group_by_length: bool = setting("batches of similar length, which need fewer padded tokens")
     save_steps: Count = setting("a checkpoint to resume from, every so many", unit="steps", in_key=False)
     logging_steps: Count = setting("a line of the log, every so many", unit="steps", in_key=False)

@@ -15,10 +15,10 @@ class EpochSampler(Sampler[int]):
 
     Args:
         lengths: tokens of every example.
-        batch_size: the effective one; examples of similar length are put into the same batch.
+        batch_size: the effective one.
         seed: of the run.
         epoch: tells which epoch begins.
-        grouped: False: a plain shuffle.
+        grouped: examples of similar length in a batch, the batches in random order; False: a plain shuffle.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int], grouped: bool) -> None:
@@ -31,11 +31,20 @@ class EpochSampler(Sampler[int]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def grouped_by_length(self, generator: torch.Generator) -> Iterator[int]:
+        """Batches of similar length, in random order: Transformers' own come from the longest to the shortest, 50 at a
+        time, and tokens a step would fall in waves. What is left for a smaller last batch stays last."""
+        indices = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        batches = list(BatchSampler(indices, self.batch_size, drop_last=True))
+        for batch in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[batch]
+        yield from indices[len(batches) * self.batch_size :]
+
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
         generator.manual_seed(self.seed * 1_000_003 + self.epoch())
         if self.grouped:
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+            return self.grouped_by_length(generator)
         return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
 
 

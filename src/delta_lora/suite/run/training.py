@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -21,6 +22,7 @@ from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS, StopSignal, peak_memory
 from delta_lora.suite.records.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.run.inputs import Inputs
+from delta_lora.suite.run.precision import frozen_matrices_in, uses_bf16
 from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
@@ -86,7 +88,7 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
     if checkpoint is not None:
         log.warning("%s: going on from %s", cell.name, checkpoint)
     first = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
-    with StopSignal() as stop:
+    with StopSignal() as stop, frozen_base(cell, trainer):
         trainer.callback_handler.callbacks.insert(0, stop)  # before those that act on what it decides
         try:
             output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -114,13 +116,19 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
     )
 
 
+def frozen_base(cell: Cell, trainer: SuiteTrainer) -> AbstractContextManager[None]:
+    """The frozen base in the dtype of autocast while it trains, but for what the method rewrites (Algorithm 1)."""
+    if not trainer.args.bf16 or trainer.model is None:
+        return nullcontext()
+    return frozen_matrices_in(
+        trainer.model, torch.bfloat16, but=cell.spec.target_modules if cell.method.rewrites_base else ()
+    )
+
+
 def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> TrainingArguments:
     """The paper's settings as the Trainer's: AdamW (0.9, 0.999, 1e-8), linear schedule with warm-up."""
     settings = cell.config.task.train
     cuda = torch.cuda.is_available()
-    bf16 = settings.precision == "bf16" or (
-        settings.precision == "auto" and cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
     return TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=micro_batch_size,
@@ -137,7 +145,7 @@ def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> 
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         optim="adamw_torch_fused",
-        bf16=bf16,
+        bf16=uses_bf16(settings.precision),
         use_cpu=not cuda,
         save_strategy="steps",
         save_steps=settings.save_steps,

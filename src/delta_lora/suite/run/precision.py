@@ -1,0 +1,68 @@
+"""What a run computes in: float32, or bfloat16 with float32 for what learns."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether ``task.train.precision`` means bf16 autocast here; ``auto``: where the processor multiplies in it."""
+    return precision == "bf16" or (precision == "auto" and has_bf16())
+
+
+def has_bf16() -> bool:
+    """Whether the GPU, or without one the CPU (AVX-512 BF16, AMX), multiplies in bfloat16 and does not emulate it."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def frozen_matrices_in(model: nn.Module, dtype: torch.dtype, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+    """Hold the frozen matrices of ``model`` in ``dtype``, and give them back as they were.
+
+    Autocast multiplies by them in ``dtype`` anyway, and would cast each at every use: the results are the same, bit for
+    bit. What learns, adapters, embeddings and what is tied to them stay as they are. The originals wait on the CPU.
+
+    Args:
+        model: a model, also wrapped by PEFT.
+        dtype: what autocast computes in.
+        but: names of modules that something else rewrites meanwhile.
+    """
+    originals = []
+    for parameter in list(_frozen_matrices(model, but)):
+        originals.append((parameter, parameter.data.cpu()))
+        parameter.data = parameter.data.to(dtype)
+    try:
+        yield
+    finally:
+        for parameter, original in originals:
+            parameter.data = original.to(parameter.device)
+
+
+def _frozen_matrices(model: nn.Module, but: tuple[str, ...]) -> Iterator[nn.Parameter]:
+    """The float32 weights and biases of linear layers of the base that do not learn and that no other module shares."""
+    owners: dict[nn.Parameter, int] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners[parameter] = owners.get(parameter, 0) + 1
+    adapters = {
+        part
+        for module in model.modules()
+        if isinstance(module, BaseTunerLayer)
+        for name in module.adapter_layer_names
+        if isinstance(layers := getattr(module, name, None), nn.Module)
+        for part in layers.modules()
+    }
+    for name, module in model.named_modules():
+        path = name.split(".")
+        if not isinstance(module, nn.Linear | Conv1D) or module in adapters or any(part in but for part in path):
+            continue
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad and parameter.dtype == torch.float32 and owners[parameter] == 1:
+                yield parameter
