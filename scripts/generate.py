@@ -40,9 +40,11 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
 
     from delta_lora.models.checkpoint import check_safetensors
     from delta_lora.models.load import CLASSES, load_tokenizer, source
+    from delta_lora.suite.config.settings import make_task
     from delta_lora.suite.machine.quiet import quiet_libraries
     from delta_lora.suite.records.records import read_run
     from delta_lora.suite.run.decoding import decode
+    from delta_lora.tasks.generation import GenerationTask
 
     quiet_libraries()
     folder = find_run(run_name, results_dir)
@@ -61,7 +63,9 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
     stock = CLASSES[config.model.kind].from_pretrained(**source(config.model, cache_dir), use_safetensors=True)
     model = PeftModel.from_pretrained(stock, str(folder / "adapter")).merge_and_unload()
     tokenizer = load_tokenizer(config.model, cache_dir)
-    for text in decode(model, tokenizer, inputs, config.task):
+    task = make_task(config)
+    assert isinstance(task, GenerationTask)
+    for text in decode(model, tokenizer, [task.written(text) for text in inputs], config.task):
         print(text)
 
 

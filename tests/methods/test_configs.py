@@ -50,7 +50,8 @@ def test_a_method_composes_and_trains_what_it_says(name: str, composed: Composed
         "lora": Counts(low_rank, 0, 0),
         "dylora": Counts(low_rank, 0, 0),
         "dora": Counts(low_rank + 2 * 2 * 32, 0, 0),
-        "adalora": Counts(2 * 2 * 6 * 65, 0, 0),
+        "adalora": Counts(2 * 2 * 4 * 65, 0, 0),
+        "lora-ms": Counts(low_rank, 0, 0),
         "delta-lora": Counts(low_rank, dense, 0),
         "delta-lora-dropout": Counts(low_rank, dense, 0),
     }
@@ -122,3 +123,35 @@ def test_lists_and_mappings_of_the_command_line_reach_a_checkpoint(composed: Com
     method.export(tmp_path / "adapter")
     for folder in ("checkpoint", "adapter"):
         assert (tmp_path / folder / "adapter_config.json").is_file()
+
+
+def test_the_calibration_row_is_microsoft_loras_recipe(composed: Composed) -> None:
+    config = composed("task=e2e", "method=lora-ms")
+    train = config.task.train
+    assert (train.label_smoothing, train.adam_epsilon, train.decay) == (0.1, 1e-6, "all")
+    assert (config.task.text, config.method.dropout, train.group_by_length) == ("microsoft", 0.1, False)
+    plain = composed("task=e2e", "method=lora").task.train
+    assert (plain.label_smoothing, plain.adam_epsilon, plain.decay) == (0, 1e-8, "weights")
+    for path in (ROOT / "configs" / "table").glob("*.yaml"):
+        assert "lora-ms" not in path.read_text(), "it stands in no table"
+
+
+@pytest.mark.parametrize(("task", "dropout"), [("e2e", 0.1), ("webnlg", 0.1), ("xsum", 0.0), ("glue/cola", 0.0)])
+@pytest.mark.parametrize("method", ["lora", "dylora", "adalora"])
+def test_the_branchs_dropout_is_the_tasks(composed: Composed, task: str, dropout: float, method: str) -> None:
+    assert composed(f"task={task}", f"method={method}").method.dropout == dropout
+    assert composed(f"task={task}", f"method={method}", "task.per_method.lora.dropout=0.3").method.dropout == 0.3
+
+
+@pytest.mark.parametrize("task", ["e2e", "webnlg", "xsum", "glue/cola"])
+def test_adalora_is_counted_at_the_initial_rank_and_learns_faster_than_lora(composed: Composed, task: str) -> None:
+    adalora, lora = (composed(f"task={task}", f"method={name}").method for name in ("adalora", "lora"))
+    assert adalora.init_rank == lora.rank, "the paper prints LoRA's count for both"
+    assert adalora.target_rank == adalora.init_rank * 3 // 4
+    assert 2 <= adalora.learning_rate / lora.learning_rate <= 5
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "lora-ms"])
+def test_a_sweep_multiplies_any_methods_learning_rate(composed: Composed, name: str) -> None:
+    rates = [composed("task=e2e", f"method={name}", f"rate_factor={factor}").method.learning_rate for factor in (1, 3)]
+    assert rates[1] == pytest.approx(3 * rates[0], rel=1e-12)

@@ -114,8 +114,8 @@ def test_frozen_gives_a_gradient_to_the_last_rank_only_and_the_full_one_to_the_i
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_step_moves_the_ranks_it_reaches_and_no_other(frozen: bool, optimizer: str, tmp_path: Path) -> None:
-    method = dylora(frozen=frozen)
+def test_a_confined_step_moves_the_ranks_it_reaches_and_no_other(frozen: bool, optimizer: str, tmp_path: Path) -> None:
+    method = dylora(frozen=frozen, confine=True)
     momentum = "momentum=0.9" if optimizer == "sgd" else None
     trainer = trainer_for(method, "gpt2", tmp_path, 20, optim=optimizer, optim_args=momentum)
     watch = Watch(method)
@@ -132,11 +132,73 @@ def test_a_step_moves_the_ranks_it_reaches_and_no_other(frozen: bool, optimizer:
                 assert moved == reached
 
 
+class Authors:
+    """One layer of the authors' code (loralib's ``dynamic``), stepped by AdamW as written down: nothing of ours."""
+
+    def __init__(self, a: torch.Tensor, c: torch.Tensor) -> None:
+        self.factors = [a.detach().T.clone(), c.detach().clone()]  # ranks along the last axis
+        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.factors]
+        self.steps = 0
+
+    def step(self, x: torch.Tensor, target: torch.Tensor, b: int, *, frozen: bool, confine: bool) -> None:
+        """A step of ``h = x A B`` towards the target, with the first b ranks."""
+        leaves = [p.clone().requires_grad_() for p in self.factors]
+        sliced = [
+            (torch.cat([p[:, : b - 1].detach(), p[:, b - 1 : b]], dim=-1) if frozen else p[:, :b]) * (RANK / b) ** 0.5
+            for p in leaves
+        ]
+        output = x @ sliced[0] @ sliced[1].T * (ALPHA / RANK)
+        gradients = torch.autograd.grad((output - target).square().mean(), leaves)
+        self.steps += 1
+        reached = torch.zeros(RANK)
+        reached[b - 1 if frozen else 0 : b] = 1
+        moves = reached if confine else torch.ones(RANK)
+        for p, (m, v), g in zip(self.factors, self.moments, gradients, strict=True):
+            m += moves * (1 - 0.9) * (g - m)
+            v += moves * (1 - 0.999) * (g * g - v)
+            unbiased = m / (1 - 0.9**self.steps), v / (1 - 0.999**self.steps)
+            p -= moves * 1e-2 * (0.1 * p + unbiased[0] / (unbiased[1].sqrt() + 1e-8))
+
+
+@pytest.mark.parametrize("confine", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_steps_equal_those_of_the_authors_code(frozen: bool, confine: bool) -> None:
+    method = prepared(frozen=frozen, confine=confine)
+    callback: Any = method.callbacks()[0]
+    layer = method.adapted_layers()[NAME].train()
+    parameters = [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
+    theirs = Authors(*parameters)
+    x, target = torch.randn(2, 16, 32)
+    for step in range(25):
+        b = method.ranks.draw(seed=1, step=step)
+        output = layer(x) - layer.get_base_layer()(x)
+        (output - target).square().mean().backward()
+        callback.on_pre_optimizer_step(None, None, None, optimizer=optimizer)
+        optimizer.step()
+        callback.on_optimizer_step(None, None, None, optimizer=optimizer)
+        optimizer.zero_grad()
+        theirs.step(x, target, b, frozen=frozen, confine=confine)
+        for ours, other in zip([parameters[0].T, parameters[1]], theirs.factors, strict=True):
+            torch.testing.assert_close(ours.detach(), other, atol=1e-4, rtol=1e-3)
+
+
+def test_by_default_a_rank_that_a_step_does_not_reach_moves_on(tmp_path: Path) -> None:
+    method = dylora()
+    trainer = trainer_for(method, "gpt2", tmp_path, 12)
+    watch = Watch(method)
+    trainer.add_callback(watch)
+    trainer.train()
+    for b, (before, after) in list(zip(watch.drawn, pairwise(watch.values), strict=True))[1:]:
+        if b < RANK:
+            assert all((before[name] != after[name])[b:].any() for name in before if "lora_A" in name)
+
+
 def test_reached_ranks_move_as_adamw_moves_them(tmp_path: Path) -> None:
     """At full rank nothing is held back: the step is PEFT LoRA's, bit for bit."""
     runs = []
     for hold in (True, False):
-        method = dylora(rank=1)
+        method = dylora(rank=1, confine=True)
         trainer = trainer_for(method, "gpt2", tmp_path, 5)
         if not hold:
             for callback in method.callbacks():
@@ -146,8 +208,8 @@ def test_reached_ranks_move_as_adamw_moves_them(tmp_path: Path) -> None:
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
-def test_an_unreached_rank_keeps_its_moments(tmp_path: Path) -> None:
-    method = dylora()
+def test_an_unreached_rank_keeps_its_moments_in_a_confined_step(tmp_path: Path) -> None:
+    method = dylora(confine=True)
     trainer = trainer_for(method, "gpt2", tmp_path, 20)
     moments: list[dict[str, torch.Tensor]] = []
 
@@ -185,12 +247,12 @@ def test_accumulation_uses_one_rank_per_step_and_gives_the_same_factors(tmp_path
         torch.testing.assert_close(runs[0][name], runs[1][name], atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_resumed_run_ends_bitwise_as_an_undisturbed_one(frozen: bool, tmp_path: Path) -> None:
-    method = dylora(frozen=frozen, dropout=0.1)
+@pytest.mark.parametrize("options", [{}, {"confine": True}, {"frozen": True, "confine": True}])
+def test_a_resumed_run_ends_bitwise_as_an_undisturbed_one(options: dict[str, bool], tmp_path: Path) -> None:
+    method = dylora(**options, dropout=0.1)
     trainer_for(method, "gpt2", tmp_path / "whole", 14, save_strategy="steps", save_steps=6).train()
     whole = factors_of(method.model)
-    resumed = dylora(frozen=frozen, dropout=0.1)
+    resumed = dylora(**options, dropout=0.1)
     trainer = trainer_for(resumed, "gpt2", tmp_path / "whole", 14)
     trainer.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
     again = factors_of(resumed.model)
@@ -224,6 +286,7 @@ def test_evaluation_merge_and_export_at_a_rank(family: str, eval_rank: int | Non
         ({"eval_rank": 5}, "method.eval_rank must be an integer from 1 to 4 (method.rank), got 5"),
         ({"eval_rank": 0}, "got 0"),
         ({"frozen": "yes"}, "method.frozen must be true or false, got 'yes'"),
+        ({"confine": 1}, "method.confine must be true or false, got 1"),
         ({"rank": 64}, "method.rank must be an integer from 1 to 32"),
     ],
 )

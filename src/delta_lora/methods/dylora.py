@@ -20,12 +20,13 @@ from delta_lora.updates import LowRankUpdate
 class DyLora(LowRank):
     """h = W x + (α/b) B[:, :b] A[:b] x, with b drawn uniformly from 1 … r for every optimizer step.
 
-    One b serves all layers and all micro-batches of a step, so a step costs what LoRA's costs. The step
-    changes ranks 1 … b, or with ``frozen`` only the b-th; see :class:`NestedRanks`. ``eval_rank`` is the b of
-    evaluation, merging and export (None: r).
+    One b serves all layers and all micro-batches of a step, so a step costs what LoRA's costs. Ranks 1 … b have a
+    gradient, or with ``frozen`` only the b-th; with ``confine`` the optimizer's step moves no others, see
+    :class:`NestedRanks`. ``eval_rank`` is the b of evaluation, merging and export (None: r).
     """
 
     frozen: bool = False
+    confine: bool = False
     eval_rank: int | None = None
 
     def validate(self, largest_rank: int, total_steps: int) -> None:
@@ -36,6 +37,7 @@ class DyLora(LowRank):
         """
         super().validate(largest_rank, total_steps)
         checks.boolean("frozen", self.frozen)
+        checks.boolean("confine", self.confine)
         if self.eval_rank is not None:
             checks.integer("eval_rank", self.eval_rank, 1, self.rank, "method.rank")
 
@@ -48,8 +50,8 @@ class DyLora(LowRank):
         return prepared
 
     def callbacks(self) -> list[TrainerCallback]:
-        """The callback that draws b and keeps the ranks that a step does not reach."""
-        return [NestedRanksCallback(self.ranks)]
+        """The callback that draws b and, with ``confine``, keeps the ranks that a step does not reach."""
+        return [NestedRanksCallback(self.ranks, confine=self.confine)]
 
     def branches(self) -> dict[str, LowRankUpdate]:
         """(α/b) B[:, :b] A[:b] of each adapted layer at b = ``eval_rank``."""
@@ -75,9 +77,10 @@ class NestedRanks:
     truncated branch, for the cost of one small product, and the gradients of the ranks above b are zero. With
     ``frozen`` those of the ranks below b are dropped too, as if detached.
 
-    A zero gradient does not stop AdamW: weight decay and momentum would still move those ranks (in the authors' code
-    they do). Here a rank that the step does not reach keeps its values *and* its moments, as in
-    ``torch.optim.SparseAdam``: :meth:`before_step` and :meth:`after_step` go around ``optimizer.step()``.
+    A zero gradient does not stop AdamW: weight decay and momentum still move those ranks, as in the authors' code, and
+    their second moment falls, so that the next gradient moves them further. To confine a step to the ranks that it
+    reaches (they keep their values *and* their moments, as in ``torch.optim.SparseAdam``), :meth:`before_step` and
+    :meth:`after_step` go around ``optimizer.step()``.
     """
 
     def __init__(self, layers: list[LoraLayer], rank: int, eval_rank: int, *, frozen: bool) -> None:
@@ -167,10 +170,11 @@ class NestedRanks:
 
 
 class NestedRanksCallback(TrainerCallback):
-    """Draws b before every step of ``transformers.Trainer`` and confines the step to the ranks it reaches."""
+    """Draws b before every step of the Trainer; with ``confine`` a step moves only the ranks that it reaches."""
 
-    def __init__(self, ranks: NestedRanks) -> None:
+    def __init__(self, ranks: NestedRanks, *, confine: bool) -> None:
         self.ranks = ranks
+        self.confine = confine
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -182,7 +186,8 @@ class NestedRanksCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Remember the ranks that the step does not reach."""
-        self.ranks.before_step(kwargs["optimizer"])
+        if self.confine:
+            self.ranks.before_step(kwargs["optimizer"])
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

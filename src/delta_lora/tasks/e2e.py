@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, WebFile, check_local, digest_of, download
@@ -14,9 +14,11 @@ from delta_lora.settings import setting
 from delta_lora.tasks.base import Item
 from delta_lora.tasks.generation import GenerationTask
 from delta_lora.tasks.settings import GenerationSettings, WebFileSettings
+from delta_lora.tasks.spacing import spaced
 
 # Slot names as microsoft/LoRA writes them.
 SLOTS = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+TRAIN, TEST = "trainset.csv", "testset_w_refs.csv"
 SLOT = re.compile(r"\s*([^,\[\]]+)\[([^\]]*)\]\s*(?:,|$)")
 
 
@@ -49,11 +51,17 @@ class E2EFiles(WebFileSettings):
 class E2ESettings(GenerationSettings):
     """What is set of E2E."""
 
+    text: Literal["microsoft", "official"] = setting(
+        "microsoft: spaced as microsoft/LoRA's files are; official: as released", default="official"
+    )
     files: E2EFiles = setting("the release", in_key=False)
 
 
 class E2E(GenerationTask):
-    """Training pairs are all rows of trainset.csv; test inputs are the distinct MRs of testset_w_refs.csv."""
+    """Training pairs are all rows of trainset.csv; test inputs are the distinct MRs of testset_w_refs.csv.
+
+    With ``text=microsoft`` inputs, targets and references are spaced (:func:`delta_lora.tasks.spacing.spaced`).
+    """
 
     Settings = E2ESettings
     settings: E2ESettings
@@ -79,13 +87,17 @@ class E2E(GenerationTask):
         return [WebFile(f"{self.settings.files.url}{name}", self.cache / name) for name in self.settings.files.sha256]
 
     def read_train(self, folder: Path) -> list[tuple[str, str]]:
-        return [(linearize(mr), ref.strip()) for mr, ref in read_rows(folder / "trainset.csv")]
+        return [(self.written(linearize(mr)), self.written(ref.strip())) for mr, ref in read_rows(folder / TRAIN)]
 
     def read_test(self, folder: Path) -> list[Item]:
         references: dict[str, list[str]] = {}
-        for mr, ref in read_rows(folder / "testset_w_refs.csv"):
-            references.setdefault(mr, []).append(ref)
-        return [Item(i, linearize(mr), refs) for i, (mr, refs) in enumerate(references.items())]
+        for mr, ref in read_rows(folder / TEST):
+            references.setdefault(mr, []).append(self.written(ref))
+        return [Item(i, self.written(linearize(mr)), refs) for i, (mr, refs) in enumerate(references.items())]
+
+    def written(self, text: str) -> str:
+        """A text as the task has it."""
+        return spaced(text) if self.settings.text == "microsoft" else text
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.e2e import E2EResampler  # takes long to load

@@ -30,6 +30,10 @@ class GenerationTask(Task):
     def read_test(self, folder: Path) -> list[Item]:
         """Distinct test inputs with their references, in the files' order."""
 
+    def written(self, text: str) -> str:
+        """An input's text as the task writes it, for inputs that come from elsewhere."""
+        return text
+
     def train_size(self) -> int:
         size = len(self.read_train(self.fetch())) if self.local else self.settings.train_examples
         return min(size, self.settings.max_train_examples or size)

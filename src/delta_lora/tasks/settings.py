@@ -21,6 +21,10 @@ class TrainSettings(Settings):
     epochs: Count = setting("passes over the training set")
     max_steps: Count | None = setting("stop after so many; null: after the epochs", unit="steps")
     weight_decay: NotNegative = setting("AdamW's")
+    decay: Literal["weights", "all"] = setting(
+        "what decays: weights but not biases and layer norms, or all that is trained", default="weights"
+    )
+    adam_epsilon: Positive = setting("AdamW's ε", default=1e-8)
     label_smoothing: Probability = setting("of the loss")
     warmup_steps: WholeNumber | None = setting("in which the rate rises; or give warmup_ratio", unit="steps")
     warmup_ratio: Fraction | None = setting("the same as a fraction of all steps")

@@ -49,6 +49,7 @@ class RunSettings(Settings):
     """A whole run. The task's settings are typed by the task's class, the method's by the method's."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = setting("of every random number")
+    rate_factor: Positive = setting("of the method's learning rate, in a sweep that looks for a better one", default=1)
     when_busy: Literal["wait", "skip"] = setting("when another process does the same run")
     preset: str | None = setting("the preset's own name: what the scale changes in the task")
     data_dir: str | None = setting("a folder of local data sets; null: they are downloaded")

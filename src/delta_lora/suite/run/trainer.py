@@ -37,8 +37,9 @@ class SuiteTrainer(Trainer):
     however it is cut into micro-batches and shared by processes.
     """
 
-    def __init__(self, *args: Any, seed: int, grouped: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, seed: int, grouped: bool, decay_all: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.decay_all = decay_all
         self.order_seed = seed
         self.grouped = grouped
         self.clock = (time.perf_counter(), 0)
@@ -58,6 +59,12 @@ class SuiteTrainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """The Trainer's own, which leaves out biases and layer norms; or all."""
+        if self.decay_all:
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
 
     @property
     def effective_batch(self) -> int:

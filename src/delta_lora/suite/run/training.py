@@ -57,6 +57,7 @@ def make_trainer(
         processing_class=inputs.tokenizer,
         seed=cell.config.seed,
         grouped=cell.config.task.train.group_by_length,
+        decay_all=cell.train.decay == "all",
     )
     trainer.remove_callback(PrinterCallback)  # the suite prints its own lines
     # RoBERTa's and BART's losses are means of the micro-batch, which the trainer has to weigh.
@@ -126,7 +127,7 @@ def frozen_base(cell: Cell, trainer: SuiteTrainer) -> AbstractContextManager[Non
 
 
 def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> TrainingArguments:
-    """The paper's settings as the Trainer's: AdamW (0.9, 0.999, 1e-8), linear schedule with warm-up."""
+    """The paper's settings as the Trainer's: AdamW (0.9, 0.999), linear schedule with warm-up."""
     settings = cell.config.task.train
     cuda = torch.cuda.is_available()
     return TrainingArguments(
@@ -143,7 +144,7 @@ def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> 
         max_grad_norm=settings.max_grad_norm,
         adam_beta1=0.9,
         adam_beta2=0.999,
-        adam_epsilon=1e-8,
+        adam_epsilon=settings.adam_epsilon,
         optim="adamw_torch_fused",
         bf16=uses_bf16(settings.precision),
         use_cpu=not cuda,
