@@ -35,6 +35,12 @@ class TrainSettings(Settings):
     group_by_length: bool = setting("batches of similar length, which need fewer padded tokens")
     save_steps: Count = setting("a checkpoint to resume from, every so many", unit="steps", in_key=False)
     logging_steps: Count = setting("a line of the log, every so many", unit="steps", in_key=False)
+    alignment_steps: Count | None = setting(
+        "log the cosine of Δ(BA) and −∇W (Eq. 5) on two layers, every so many; null: never",
+        unit="steps",
+        default=None,
+        in_key=False,
+    )
 
     @model_validator(mode="after")
     def fits(self) -> Self:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule
 from delta_lora.methods.lookup import method_class
+from delta_lora.methods.lora import LowRank
 from delta_lora.models.settings import ModelSettings, dropout_fields, made_here
 from delta_lora.places import place
 from delta_lora.suite.config.compose import resolved
@@ -85,6 +86,7 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
     check_model(settings.model)
     dropout_fields(settings.model, task.settings.train.dropouts)  # its errors
     method = build_method(config.method)
+    check_alignment(method, task.settings.train)
     largest_rank = settings.model.hidden_size
     method.validate(largest_rank, task.settings.train.max_steps or 2**31)  # the rank and the like, before data are read
     task.check_files()
@@ -151,6 +153,19 @@ def check_model(model: ModelSettings) -> None:
                 f"model.path is null, which is for the models the project makes ({', '.join(MODELS)}), "
                 f"and model.name={model.name} is none of them; give a hub name or a folder"
             )
+
+
+def check_alignment(method: Method, train: TrainSettings) -> None:
+    """A run that is to log how its product BA moves has one.
+
+    Raises:
+        UserError: its method has none.
+    """
+    if train.alignment_steps is not None and not isinstance(method, LowRank):
+        raise UserError(
+            f"task.train.alignment_steps={train.alignment_steps} logs how a product BA moves, and method={method.name} "
+            "has none; set it to null, or use LoRA, DyLoRA or Delta-LoRA"
+        )
 
 
 def check_processes(train: TrainSettings) -> None:

@@ -35,6 +35,7 @@ from delta_lora.suite.records.records import (
     write_jsonl,
     write_record,
 )
+from delta_lora.suite.run.alignment import alignment
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
 from delta_lora.suite.run.memory import as_memory_allows
@@ -106,6 +107,7 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
     counts = vars(cell.method.counts())
     trainer = make_trainer(cell, model, inputs, folder / "checkpoints", micro)
     callbacks = [*cell.method.callbacks(), tracker, TrainingProgress(cell.name, trainer.effective_batch)]
+    callbacks += alignment(cell, trainer)
     if cell.task.generates:
         training = train_once(cell, trainer, callbacks, folder)
         del trainer  # and with it the optimizer's state, before there is decoding
