@@ -219,7 +219,7 @@ def test_the_loss_of_a_step_does_not_depend_on_how_its_batch_is_cut(gpt2_checkpo
         )  # fmt: skip
         collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=-100)
         trainer = SuiteTrainer(
-            model, arguments, collator, examples, processing_class=tokenizer, seed=1, grouped=False
+            model, arguments, collator, examples, processing_class=tokenizer, seed=1, grouped=False, decay_all=False
         )  # the second and the fourth step have one example
         trainer.model_accepts_loss_kwargs = False
         trainer.train()

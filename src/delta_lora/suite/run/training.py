@@ -56,7 +56,7 @@ def make_trainer(
         ),
         processing_class=inputs.tokenizer,
         seed=cell.config.seed,
-        grouped=cell.config.task.train.group_by_length,
+        grouped=cell.train.group_by_length,
         decay_all=cell.train.decay == "all",
     )
     trainer.remove_callback(PrinterCallback)  # the suite prints its own lines
@@ -128,7 +128,7 @@ def frozen_base(cell: Cell, trainer: SuiteTrainer) -> AbstractContextManager[Non
 
 def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> TrainingArguments:
     """The paper's settings as the Trainer's: AdamW (0.9, 0.999), linear schedule with warm-up."""
-    settings = cell.config.task.train
+    settings = cell.train
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(checkpoints),

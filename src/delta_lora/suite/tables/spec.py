@@ -103,8 +103,9 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
 
 
 def names_with(section: Literal["table", "figure"]) -> list[str]:
-    """The files of ``configs/table`` that have this section, by name: ``table`` or ``figure``."""
-    return [name for name, config in all_files().items() if section in config]
+    """The files of ``configs/table`` that have this section (``table`` or ``figure``): the paper's, then one's own."""
+    own = own_tables()
+    return sorted((name for name, config in all_files().items() if section in config), key=lambda name: name in own)
 
 
 def own_tables() -> list[str]:
