@@ -7,8 +7,8 @@
 
 Bare words are what to render: a table or figure by its file in configs/table (table1, figure3, one of your own),
 claims, examples (outputs side by side), tables (all of these), report, notebooks (run them in place), check (whether
-this machine can train the scale). The rest are the overrides that `scripts/train.py -m` was given. A page that was
-made from more runs than there are now is kept, unless force=true is given.
+this machine can train the scale, and its tables). The rest are the overrides that `scripts/train.py -m` was given. A
+page that was made from more runs than there are now is kept, unless force=true is given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 
@@ -75,12 +75,12 @@ def notebooks(overrides: Sequence[str]) -> Rendered:
 
 
 def check(overrides: Sequence[str]) -> Rendered:
-    """Whether this machine can train the scale's cells; for `make tables`, which would be told once a table."""
+    """Whether this machine can train the scale's cells, and its tables: for `make tables`, which asks once."""
     from delta_lora.suite.config.grid import compose_grid
     from delta_lora.suite.config.settings import check_device
 
     check_device(compose_grid(["table=table1", "method=lora", *overrides]).config)
-    return [], [], []
+    return [" ".join(table.removeprefix("table=") for table, *_ in per_table(["all", *overrides]))], [], []
 
 
 EVERYTHING = ("all", "claims", "examples")  # all: what is in configs/table

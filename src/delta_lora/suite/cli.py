@@ -16,7 +16,7 @@ from delta_lora.errors import Interrupted, RunError, UserError, redacted
 from delta_lora.places import unusable
 from delta_lora.streams import replace_unprintable
 from delta_lora.suite import sweep
-from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, misapplied
+from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, left_out, misapplied
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +165,9 @@ def explained(error: BaseException) -> tuple[str, int]:
 
 
 def per_table(arguments: list[str]) -> list[list[str]]:
-    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two; ``all``: every one there is."""
+    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two; ``all``: the scale's."""
     words = [word for word in arguments if "=" not in word]
-    names = dict.fromkeys(name for word in words for name in (choices("table") if word == "all" else [word]))
+    every = [name for name in choices("table") if name not in left_out(arguments)]
+    names = dict.fromkeys(name for word in words for name in (every if word == "all" else [word]))
     overrides = [word for word in arguments if "=" in word]
     return [[f"table={name}", *overrides] for name in names] or [overrides]

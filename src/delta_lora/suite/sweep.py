@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from delta_lora.errors import RunError, UserError
 from delta_lora.files import write_whole
 from delta_lora.places import place
+from delta_lora.suite.config.compose import check_table
 
 
 class SweepCallback(Callback):
@@ -36,6 +37,7 @@ class SweepCallback(Callback):
                 raise UserError(
                     f"hydra.sweep.dir={config.hydra.sweep.dir}: Hydra takes ~ for the name of a folder; write it out"
                 )
+            check_table(config, config.hydra.runtime.choices.get("table"))
             launcher = config.hydra.launcher
             elsewhere = "submitit" in launcher._target_ or launcher.get("address", "local") != "local"
             if launcher._target_.endswith("SlurmLauncher") and shutil.which("sbatch") is None:

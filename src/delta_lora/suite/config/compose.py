@@ -76,6 +76,29 @@ def resolved(config: DictConfig) -> DictConfig:
     return DictConfig(OmegaConf.to_container(config, resolve=True))
 
 
+class LeftOut(UserError):
+    """The table is none of the scale's."""
+
+
+def check_table(config: DictConfig, table: str | None) -> None:
+    """A composed configuration's scale has the table that is asked for.
+
+    Raises:
+        LeftOut: it has not, and why.
+    """
+    if (why := config.scale.get("left_out", {}).get(table)) is not None:
+        name = config.scale.name
+        raise LeftOut(f"{table} is none of scale={name}: {why}; make {table} SCALE=tiny has it in miniature")
+
+
+def left_out(arguments: Sequence[str]) -> dict[str, str]:
+    """The tables that the scale among a command's words has not, and why; nothing where there is no such scale."""
+    names = [word.removeprefix("scale=") for word in arguments if word.startswith("scale=")]
+    path = CONFIGS / "scale" / f"{names[-1] if names else 'paper'}.yaml"
+    group = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    return dict(OmegaConf.select(group, "scale.left_out") or {})
+
+
 def misapplied(error: Exception) -> UserError:
     """What to tell of an override that does not fit the configuration."""
     return UserError(f"an override cannot be applied ({error}); give KEY=VALUE with a key that --cfg job prints")

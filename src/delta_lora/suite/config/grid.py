@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
-from delta_lora.suite.config.compose import composed, composing
+from delta_lora.suite.config.compose import check_table, composed, composing
 from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.settings import make_task
 
@@ -47,6 +47,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
             there, a value given here takes the place of the table's own for that key.
 
     Raises:
+        LeftOut: the scale has no such table.
         HydraException, OmegaConfBaseException: Hydra cannot compose it (unknown choice, wrong syntax, …).
     """
     parser = OverridesParser.create()
@@ -54,6 +55,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
     fixed = [override.input_line or "" for override in given if not override.is_sweep_override()]
     with composing():
         config = compose("train", fixed, return_hydra_config=True)
+        check_table(config, config.hydra.runtime.choices.table)
         # Hydra's own sweeper expands the grid, so that a table can only show what its sweep would train.
         params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)

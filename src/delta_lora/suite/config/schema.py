@@ -17,6 +17,7 @@ class ScaleSettings(Settings):
     comparable: bool = setting("its tables may be held against the paper's")
     models: dict[str, str] = setting("by family (gpt2, roberta, bart), the model that stands for the paper's")
     glue_start: str | None = setting("mnli: MRPC, RTE and STS-B start from the MNLI run of the same method")
+    left_out: dict[str, str] = setting("files of configs/table that it does not have, and why", default={})
 
 
 class NoLogger(Settings):

@@ -14,6 +14,7 @@ from typing import get_args
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
+from delta_lora.suite.config.compose import left_out
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import figure_page
 from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
@@ -69,7 +70,8 @@ def render_claims(overrides: Sequence[str], force: bool = False) -> tuple[list[S
         UserError: not one finished run of any table, or the page is of more runs.
     """
     names = [*names_with("table"), *names_with("figure")]
-    grids = [compose_grid([f"table={name}", *overrides]) for name in names]
+    none = left_out(overrides)
+    grids = [compose_grid([f"table={name}", *overrides]) for name in names if name not in none]
     folder = folder_of(grids[0])
     runs = read_runs(folder.parent)
     bootstrap = bootstrap_of(grids[0])

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
+from delta_lora.suite.config.compose import left_out
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.view import setting_head
@@ -34,7 +35,8 @@ def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[
     Raises:
         UserError: not one finished run of these tables.
     """
-    grids = [compose_grid([f"table={name}", *overrides]) for name in names_with("table")]
+    names = [name for name in names_with("table") if name not in left_out(overrides)]
+    grids = [compose_grid([f"table={name}", *overrides]) for name in names]
     grids = [grid for grid in grids if grid.table and table_spec(grid.config, grid.table).examples]
     if not grids:
         raise UserError("no table in configs/table has examples: true, so there are none to show")
@@ -44,8 +46,8 @@ def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[
     parts = [part for grid in grids for part in by_task(grid)]
     found = [task for part in parts if (task := task_examples(part, runs, problems)) is not None]
     if not found:
-        names, commands = ", ".join(str(grid.table) for grid in grids), " or ".join(grid.command for grid in grids)
-        raise UserError(f"no finished run of {names} in {folder.parent / 'runs'}: {commands}")
+        asked, commands = ", ".join(str(grid.table) for grid in grids), " or ".join(grid.command for grid in grids)
+        raise UserError(f"no finished run of {asked} in {folder.parent / 'runs'}: {commands}")
     path = folder / "examples.json"
     if write:
         write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")

@@ -1,5 +1,6 @@
 """What tables will cost, before anything is spent: cells, hours as measured on this machine, downloads, disk."""
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from delta_lora.suite.records.checkpoints import SEAL
 from delta_lora.suite.records.phases import PREDICTED, TRAINED, finished_phase
 from delta_lora.suite.records.records import read_run, run_folder
 
+log = logging.getLogger(__name__)
 FLOAT = 4  # bytes of a trained parameter, and of each of AdamW's two moments of it
 
 
@@ -78,14 +80,26 @@ class Plan:
 def compose_tables(tables: Iterable[Sequence[str]]) -> dict[str, tuple[DictConfig, list[Cell]]]:
     """Each table's configuration and its cells, by name, from the overrides that ``scripts/train.py -m`` will be given.
 
+    A cell that cannot be run here, most often since its data are not in ``data_dir``, is reported and left out.
+
     Raises:
-        UserError, HydraException: no such table, or a cell that no run could be.
+        UserError, HydraException: no such table, or no cell that could be run.
     """
     found: dict[str, tuple[DictConfig, list[Cell]]] = {}
+    wrong: dict[str, UserError] = {}
     for overrides in tables:
         grid = compose_grid(overrides)
         name = next(word.removeprefix("table=") for word in overrides if word.startswith("table="))
-        found[name] = grid.config, [build_cell(cell.config, to_run=False) for cell in grid.cells]
+        found[name] = grid.config, []
+        for cell in grid.cells:
+            try:
+                found[name][1].append(build_cell(cell.config, to_run=False))
+            except UserError as error:
+                wrong.setdefault(str(error), error)
+    if wrong and not any(cells for _, cells in found.values()):
+        raise next(iter(wrong.values()))
+    for line in wrong:
+        log.warning("left out of the plan: %s", line)
     return found
 
 
