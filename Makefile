@@ -24,7 +24,7 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 GRIDS := $(patsubst configs/table/%.yaml,%,$(sort $(wildcard configs/table/*.yaml)))
 NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter table$t,$(GRIDS)),table$t,$t)))
 
-.PHONY: help setup plan prefetch table $(GRIDS) tables claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
+.PHONY: help setup plan prefetch table $(GRIDS) tables scores claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ tables: .venv/.complete ## all of configs/table, claims: train all missing cells
 	done; \
 	$(RUN) scripts/render.py tables scale=$(SCALE) seed=$(SEEDS) || code=$$?; \
 	exit $$code
+
+scores: .venv/.complete ## score the runs that ended with their predictions on a machine without Java (score=later)
+	$(RUN) scripts/scores.py
 
 claims: .venv/.complete ## every comparative sentence of the paper, held against the finished runs
 	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS)

@@ -52,6 +52,7 @@ class RunSettings(Settings):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = setting("of every random number")
     rate_factor: Positive = setting("of the method's learning rate, in a sweep that looks for a better one", default=1)
     when_busy: Literal["wait", "skip"] = setting("when another process does the same run")
+    score: Literal["now", "later"] = setting("later: a run ends with its predictions", default="now")
     preset: str | None = setting("the preset's own name: what the scale changes in the task")
     data_dir: str | None = setting("a folder of local data sets; null: they are downloaded")
     results_dir: str = setting("where records and tables go")

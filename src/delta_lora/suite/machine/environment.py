@@ -3,7 +3,8 @@
 import platform
 import re
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,20 @@ def environment() -> dict[str, Any]:
     """``python``, ``versions`` by package, ``device``, ``platform``, ``git_commit``."""
     return {
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "device": device_name(),
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def versions() -> dict[str, str]:
+    """By package; a machine that only trains need not have those that score."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def git_commit() -> str | None:

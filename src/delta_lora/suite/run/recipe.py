@@ -2,9 +2,9 @@
 
 import json
 import logging
-import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +24,20 @@ from delta_lora.suite.machine.environment import environment
 from delta_lora.suite.machine.lock import Busy, held
 from delta_lora.suite.machine.quiet import quiet_libraries
 from delta_lora.suite.machine.resources import check_disk, is_disk_full
-from delta_lora.suite.records.phases import PHASES, PREDICTED, STARTED, TRAINED, finish_phase, finished_phase
-from delta_lora.suite.records.records import (
-    Run,
-    outputs,
-    read_jsonl,
-    read_run,
-    run_folder,
-    set_aside,
-    write_jsonl,
-    write_record,
-)
+from delta_lora.suite.records.phases import PREDICTED, STARTED, TRAINED, finish_phase, finished_phase
+from delta_lora.suite.records.records import Run, outputs, read_run, run_folder, set_aside, write_jsonl
 from delta_lora.suite.run.alignment import alignment
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
 from delta_lora.suite.run.memory import as_memory_allows
-from delta_lora.suite.run.progress import TrainingProgress, said_each_minute
+from delta_lora.suite.run.progress import TrainingProgress
 from delta_lora.suite.run.results import Predicted, TrainResult
+from delta_lora.suite.run.scoring import find_predicted, remove_leftovers, score_and_record, summary, wait_for_scores
 from delta_lora.suite.run.selection import BestEpoch
 from delta_lora.suite.run.similarity import measure
 from delta_lora.suite.run.tracking import Tracker
 from delta_lora.suite.run.trainer import SuiteTrainer
 from delta_lora.suite.run.training import make_trainer, train
-from delta_lora.suite.tables.compare import PairedBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +46,7 @@ def run_cell(config: DictConfig) -> Run | None:
     """Train, decode, score and record one composed configuration; a finished run is returned as it is.
 
     Of several processes that are asked for the same run, one does it and the others wait, or, with
-    ``when_busy=skip``, return None.
+    ``when_busy=skip``, return None. So does a run with ``score=later``, which ends with its predictions.
 
     Raises:
         UserError: the configuration or the data are wrong; nothing has been written then.
@@ -81,8 +72,8 @@ def run_cell(config: DictConfig) -> Run | None:
         ) from error
 
 
-def execute(cell: Cell, folder: Path) -> Run:
-    """The recipe itself; of an interrupted run, what is left of it."""
+def execute(cell: Cell, folder: Path) -> Run | None:
+    """The recipe itself; of an interrupted run, what is left of it. None: its scores are still to come."""
     quiet_libraries()
     take_gpu()
     began = time.time()
@@ -91,12 +82,12 @@ def execute(cell: Cell, folder: Path) -> Run:
     if predicted is None:
         print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
         inputs = load_inputs(cell)
-        open_folder(cell, folder)
+        open_folder(cell, folder, began)
         tracker = Tracker(cell)
         predicted = as_memory_allows(cell, lambda micro: train_and_predict(cell, inputs, tracker, folder, micro))
     else:
         tracker = Tracker(cell)
-    return score_and_record(cell, folder, predicted, tracker, began)
+    return (wait_for_scores if cell.settings.score == "later" else score_and_record)(cell, folder, predicted, tracker)
 
 
 def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path, micro: int) -> Predicted:
@@ -114,12 +105,12 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
         keep_adapter(cell, folder)
         texts, seconds = decode_items(cell, inputs)
         lines = cell.task.lines(inputs.items, texts)
-        return keep_predictions(folder, lines, Predicted(training, counts, decode_seconds=seconds))
+        return keep_predictions(cell, folder, lines, Predicted(training, counts, decode_seconds=seconds))
     best = BestEpoch(cell, trainer, inputs)
     best.set_damaged_aside()
     training = train_once(cell, trainer, [*callbacks, best], folder)
     epoch, lines = best.copy_to(folder)
-    return keep_predictions(folder, lines, Predicted(training, counts, best_epoch=epoch))
+    return keep_predictions(cell, folder, lines, Predicted(training, counts, best_epoch=epoch))
 
 
 def prepare(cell: Cell) -> nn.Module:
@@ -167,36 +158,14 @@ def decode_items(cell: Cell, inputs: Inputs) -> tuple[list[str], float]:
 
 
 @ranks.on_main
-def keep_predictions(folder: Path, lines: list[dict[str, Any]], predicted: Predicted) -> Predicted:
-    """Write the predictions, a test item a line; from here on an interrupted run is only scored and recorded."""
+def keep_predictions(cell: Cell, folder: Path, lines: list[dict[str, Any]], predicted: Predicted) -> Predicted:
+    """Write the predictions, a test item a line, and what made them; from here on a run is only scored and recorded."""
     write_jsonl(folder / "predictions.jsonl", lines)
+    began = (finished_phase(folder, STARTED) or {"began": time.time()})["began"]
+    revisions = {"model_revision": resolved_revision(cell.config.model), "data_revision": cell.task.revision()}
+    predicted = replace(predicted, seconds=round(time.time() - began, 2), environment=environment() | revisions)
     finish_phase(folder, PREDICTED, predicted.to_json(), outputs(folder))
     return predicted
-
-
-@ranks.on_main
-def score_and_record(cell: Cell, folder: Path, predicted: Predicted, tracker: Tracker, began: float) -> Run:
-    """What is left when the predictions are there; ``began`` is when this process took up the run (Unix time)."""
-    with said_each_minute(cell.name, "scoring"):
-        resampler = cell.task.resampler(read_jsonl(folder / "predictions.jsonl"))
-        metrics = cell.task.columns_of(resampler.score())
-    record: dict[str, Any] = {
-        "key": cell.key,
-        "config": OmegaConf.to_container(cell.config),
-        "metrics": metrics,
-        "counts": predicted.counts,
-        "train": predicted.train_facts() | {"wall_seconds": round(time.time() - began, 2)},
-        "environment": environment()
-        | {"model_revision": resolved_revision(cell.config.model), "data_revision": cell.task.revision()},
-    }
-    tracker.finish({**metrics, **predicted.counts})
-    run = write_record(folder, record)
-    remove_leftovers(folder)
-    # The metrics' per-item statistics are at hand now; rendering would have to compute them again.
-    with said_each_minute(cell.name, "resampling the scores"):
-        PairedBootstrap(lambda _: resampler, cell.cache_dir / "resampled").scores(run)
-    print(f"{cell.name}: {summary(metrics)} in {run.train['wall_seconds']:.0f} s", flush=True)
-    return run
 
 
 @ranks.on_main
@@ -217,13 +186,6 @@ def find_trained(folder: Path) -> TrainResult | None:
 
 
 @ranks.on_main
-def find_predicted(folder: Path) -> Predicted | None:
-    """What an interrupted run has left, if all its predictions were written."""
-    facts = finished_phase(folder, PREDICTED)
-    return None if facts is None else Predicted.from_json(facts)
-
-
-@ranks.on_main
 def set_foreign_aside(cell: Cell, folder: Path) -> None:
     """Keep a record that this version cannot trust (`read_run` has said why) where nobody takes it for one."""
     if (folder / "run.json").is_file():
@@ -231,19 +193,8 @@ def set_foreign_aside(cell: Cell, folder: Path) -> None:
 
 
 @ranks.on_main
-def open_folder(cell: Cell, folder: Path) -> None:
-    """Make the run's folder, with its configuration for people and the device for plans."""
+def open_folder(cell: Cell, folder: Path, began: float) -> None:
+    """Make the run's folder, with its configuration for people, the device for plans and when it ``began``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.yaml", OmegaConf.to_yaml(cell.config))
-    finish_phase(folder, STARTED, {"device": device_name()})
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a run needs only while it is unfinished."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / PHASES).unlink(missing_ok=True)
-
-
-def summary(metrics: dict[str, float]) -> str:
-    """``BLEU 69.60, NIST 8.78, …``"""
-    return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+    finish_phase(folder, STARTED, {"device": device_name(), "began": began})

@@ -1,6 +1,6 @@
 """What the phases of a run hand on: each is written once, whole, and read back as it was after an interruption."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -41,15 +41,20 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A run whose predictions are on disk: all that its record needs besides them.
+    """A run whose predictions are on disk: all that its record needs besides them and their scores.
 
     counts: parameters by how they learn (:class:`delta_lora.methods.base.Counts`).
+    seconds: what it took until then, since this process began.
+    environment: what it ran on (:func:`delta_lora.suite.machine.environment.environment`), with the revisions of the
+        model and the data.
     best_epoch: the epoch whose predictions count (classification).
     decode_seconds: what generating the texts took.
     """
 
     training: TrainResult
     counts: dict[str, int]
+    seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
     best_epoch: int | None = None
     decode_seconds: float | None = None
 
