@@ -15,6 +15,7 @@ from delta_lora.metrics import files
 from delta_lora.metrics.e2e import E2EResampler, official, score
 from delta_lora.metrics.java import JavaProgram
 from delta_lora.metrics.meteor import meteor
+from delta_lora.metrics.mteval import Counted
 from delta_lora.metrics.nist import information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
 from delta_lora.metrics.suite_metric import SuiteMetric
@@ -100,15 +101,15 @@ def test_single_hopeless_items_have_scores(odd: E2EResampler) -> None:
 
 def test_nist_of_a_worked_example() -> None:
     """Doddington's formula by hand: of 4 reference words "a" is 2; the references have 3 words and 1."""
-    references = [[["a", "b", "c"], ["a"]]]
+    references = [[Counted(["a", "b", "c"], 5), Counted(["a"], 5)]]
     bits = information(references)
     assert bits[("a",)] == pytest.approx(1.0)  # log2(4/2)
     assert bits[("b",)] == pytest.approx(2.0)  # log2(4/1)
     assert bits[("a", "b")] == pytest.approx(1.0)  # log2(2/1)
-    statistics = nist_statistics(["a", "b"], references[0], bits)
+    statistics = nist_statistics(Counted(["a", "b"], 5), references[0], bits)
     # (1 + 2) bits over 2 words, 1 bit over 1 bigram; as long as the mean reference (2), so no penalty.
     assert nist(statistics, 1) == pytest.approx(3 / 2 + 1)
-    statistics = nist_statistics(["a"], references[0], bits)
+    statistics = nist_statistics(Counted(["a"], 5), references[0], bits)
     # 1 bit over 1 word, at half the references' length: exp(−β log²(1/2)), β = log 2 / log² 1.5.
     assert nist(statistics, 1) == pytest.approx(np.exp(-(np.log(2) ** 3) / np.log(1.5) ** 2))
 

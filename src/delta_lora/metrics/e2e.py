@@ -6,15 +6,17 @@ capitals beyond ASCII.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.metrics.base import Resampler, Scores, check_items, check_references, select
 from delta_lora.metrics.coco import cider, rouge_l
-from delta_lora.metrics.meteor import Meteor, meteor
-from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
-from delta_lora.metrics.nist import information, nist, nist_statistics
+from delta_lora.metrics.meteor import meteor, meteor_statistics
+from delta_lora.metrics.mteval import BLEU_ORDER, Counted, bleu_statistics, tokenize
+from delta_lora.metrics.nist import NIST_ORDER, information, nist, nist_statistics
 from delta_lora.metrics.ptb import ptb_tokenize
 
 DESCRIPTION = """The official metrics of the E2E NLG Challenge: BLEU and NIST of mteval-v13a, METEOR 1.5, ROUGE-L
@@ -62,12 +64,15 @@ class E2EResampler(Resampler):
         self.size = len(predictions)
         hypotheses = [_one_line(text) for text in predictions]
         refs = [[_one_line(text) for text in item] for item in references]
-        # METEOR starts first: it loads its tables while the rest is computed.
-        with Meteor() as java:
+        all_refs = tuple(text for item in refs for text in item)
+        with ThreadPoolExecutor() as java:  # what Java computes meanwhile
+            coco_hypotheses, flat = java.submit(ptb_tokenize, hypotheses), java.submit(_reference_tokens, all_refs)
             self._bleu, self._nist = _mteval_statistics(hypotheses, refs)
-            coco_hypotheses, coco_refs = _coco_tokens(hypotheses, refs)
-            self._means = np.stack([rouge_l(coco_hypotheses, coco_refs), cider(coco_hypotheses, coco_refs)], axis=1)
-            self._meteor = java.statistics(coco_hypotheses, coco_refs)
+            tokens = iter(flat.result())
+            coco = coco_hypotheses.result(), [[next(tokens) for _ in item] for item in refs]
+            meteor_rows = java.submit(meteor_statistics, *coco)
+            self._means = np.stack([rouge_l(*coco), cider(*coco)], axis=1)
+            self._meteor = meteor_rows.result()
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The five scores over the items ``indices``, in the units of :func:`score`."""
@@ -97,18 +102,17 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines()).strip()
 
 
-def _mteval_tokens(text: str) -> list[str]:
+def _mteval(text: str) -> Counted:
     # An empty text is one empty token to the original, in a hypothesis as in a reference.
-    return [token.lower() for token in tokenize(text)] or [""]
+    return Counted([token.lower() for token in tokenize(text)] or [""], NIST_ORDER)
 
 
 def _mteval_statistics(
     hypotheses: list[str], references: list[list[str]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    hypothesis_tokens = [_mteval_tokens(text) for text in hypotheses]
-    reference_tokens = [[_mteval_tokens(text) for text in item] for item in references]
-    bits = information(reference_tokens)
-    pairs = list(zip(hypothesis_tokens, reference_tokens, strict=True))
+    counted = [[_mteval(text) for text in item] for item in references]
+    bits = information(counted)
+    pairs = list(zip(map(_mteval, hypotheses), counted, strict=True))
     return (
         np.stack([bleu_statistics(hypothesis, refs) for hypothesis, refs in pairs]),
         np.stack([nist_statistics(hypothesis, refs, bits) for hypothesis, refs in pairs]),
@@ -127,6 +131,6 @@ def _bleu(statistics: NDArray[np.float64], segments: ArrayLike) -> NDArray[np.fl
     return np.asarray(penalty * np.exp(precision))
 
 
-def _coco_tokens(hypotheses: list[str], references: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    flat = iter(ptb_tokenize([text for item in references for text in item]))
-    return ptb_tokenize(hypotheses), [[next(flat) for _ in item] for item in references]
+@lru_cache(maxsize=2)  # the systems that a process scores have references in common
+def _reference_tokens(texts: tuple[str, ...]) -> list[str]:
+    return ptb_tokenize(texts)

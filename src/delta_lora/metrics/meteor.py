@@ -4,12 +4,24 @@ The jar aligns; it is asked for each segment's statistics, and the scores are co
 the score of any selection of segments (a resample, the seen entries) needs no second alignment.
 """
 
+import atexit
+import logging
+import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Lock
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delta_lora.metrics.java import JavaProgram, coco_file
+from delta_lora.metrics import paraphrases
+from delta_lora.metrics.conversation import Conversation, Died
+from delta_lora.metrics.java import coco_file, unexpected
+
+log = logging.getLogger(__name__)
 
 # METEOR's parameters for English (tuned for ranking), and its matchers' weights: exact, stem, synonym, paraphrase.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.20, 0.60, 0.75
@@ -21,21 +33,28 @@ _MATCHERS = slice(4, 20)  # per matcher: content words of test and reference, fu
 _CHUNKS, _TEST_MATCHES, _REFERENCE_MATCHES = 20, 21, 22
 COLUMNS = 23
 
+_NAME = "METEOR"
 _CHECKS = 7  # between two segments stands a check: a text of 1 to 7 words against itself, in turn
 _CHECK_WORD = "check"
 
 
-class Meteor(JavaProgram):
-    """The METEOR process: started once per scoring (loading its paraphrase table takes seconds), then closed.
+class Meteor:
+    """METEOR's process: started with the first texts, asked again and again, with the paraphrases that these can use.
 
-    Raises:
-        UserError: the runtime, the jar or the paraphrase table is missing.
+    Where later texts can use more it is started again with those of both; where it has died meanwhile, too. Threads
+    take turns; a forked process starts one of its own.
     """
 
     def __init__(self) -> None:
-        coco_file("meteor/data/paraphrase-en.gz")
-        jar = str(coco_file("meteor/meteor-1.5.jar"))
-        super().__init__("METEOR", ["-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"])
+        self._lock = Lock()
+        self._program: Conversation | None = None
+        self._loaded: NDArray[np.bool_] | None = None  # the words of its table; None: of the whole one
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Statistics of each segment against its best reference: an array (segments, 23).
@@ -44,31 +63,122 @@ class Meteor(JavaProgram):
         so that an answer that belongs to another segment is noticed.
 
         Raises:
-            UserError: the program failed, or its answers are not those to what was asked.
+            UserError: the runtime, the jar or the paraphrase table is missing, the program failed, or its answers are
+                not those to what was asked.
         """
         requests = [
             " ||| ".join(["SCORE", *refs, hypothesis.replace("|||", "").replace("  ", " ")])
             for hypothesis, refs in zip(hypotheses, references, strict=True)
         ]
-        checks = [1 + number % _CHECKS for number in range(len(requests) + 1)]
-        asked = [""] * (len(requests) + len(checks))
-        asked[::2], asked[1::2] = [_check_request(words) for words in checks], requests
-        *answers, _ = self.communicate("".join(line + "\n" for line in asked))
-        for words, line in zip(checks, answers[::2], strict=True):
-            if line.split() != _check_answer(words):
-                raise self.unexpected("lines that belong to something else", line)
-        lines = answers[1::2]
-        for line in lines:
-            if not line.startswith("Error") and not _is_statistics(line):
-                raise self.unexpected("something other than statistics", line)
+        known = _known([*hypotheses, *(text for refs in references for text in refs)])
+        with self._lock:
+            kept = self._program is not None
+            try:
+                answers = self._answers(requests, known)
+            except Died as died:
+                if not (kept or died.again):
+                    raise
+                answers = self._answers(requests, known)
         # A line that the jar takes for one without any reference is answered "Error: …": nothing matches.
         statistics = np.array(
-            [[0.0] * COLUMNS if line.startswith("Error") else line.split() for line in lines],
-            dtype=np.float64,
+            [[0.0] * COLUMNS if line.startswith("Error") else line.split() for line in answers], dtype=np.float64
         ).reshape(-1, COLUMNS)
         # As the jar adds segments up: one that equals its reference adds no chunk.
         statistics[_identical(statistics), _CHUNKS] = 0
         return statistics
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            if self._program is not None:
+                self._program.close()
+                self._program = None
+
+    def forget(self) -> None:
+        """In a forked process: let go of the one that belongs to the parent."""
+        self._lock = Lock()
+        if self._program is not None:
+            self._program.abandon()
+            self._program = None
+
+    def _answers(self, requests: list[str], known: NDArray[np.bool_] | None) -> list[str]:
+        checks = [1 + number % _CHECKS for number in range(len(requests) + 1)]
+        asked = [""] * (len(requests) + len(checks))
+        asked[::2], asked[1::2] = [_check_request(words) for words in checks], requests
+        program = self._program = self._started(known)
+        found = []
+        try:
+            with closing(program.answers(asked)) as lines:
+                for number, line in enumerate(lines):
+                    if number % 2 == 0:
+                        _hold(line, checks[number // 2])
+                    elif line.startswith("Error") or _is_statistics(line):
+                        found.append(line)
+                    else:
+                        raise unexpected(_NAME, "something other than statistics", line)
+        except BaseException:
+            self._program = None  # whoever stops before the last answer has ended it
+            raise
+        return found
+
+    def _started(self, known: NDArray[np.bool_] | None) -> Conversation:
+        """The process, with a table of all pairs of ``known`` words (None: the whole table)."""
+        if self._program is not None:
+            if self._program.is_ready() and _covers(self._loaded, known):
+                return self._program
+            known = None if self._loaded is None or known is None else known | self._loaded
+            self._program.close()
+            self._program = None
+        if known is not None and (index := paraphrases.index()) is not None:
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    table = Path(folder) / "paraphrases.gz"
+                    index.write(known, table)
+                    self._loaded = known
+                    return _start(table)
+            except OSError as error:
+                log.info("METEOR reads its whole table (%s)", error)
+        self._loaded = None
+        return _start(paraphrases.table())
+
+
+_shared = Meteor()
+atexit.register(_shared.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.forget)
+
+
+def meteor_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """:meth:`Meteor.statistics` of the one METEOR that serves this process until it ends."""
+    return _shared.statistics(hypotheses, references)
+
+
+def _start(table: Path) -> Conversation:
+    """METEOR, which has read its ``table``."""
+    arguments = ["-Xmx2G", "-jar", str(coco_file("meteor/meteor-1.5.jar")), "-", "-", "-stdio", "-l", "en", "-norm"]
+    program = Conversation(_NAME, [*arguments, "-a", str(table)])
+    with closing(program.answers([_check_request(1)])) as lines:
+        for line in lines:
+            _hold(line, 1)
+    return program
+
+
+def _known(texts: Sequence[str]) -> NDArray[np.bool_] | None:
+    """The table's words that can stand in ``texts``; None for all: METEOR lower-cases only what it has normalized."""
+    paraphrases.table()
+    index = paraphrases.index()
+    if index is None or any(text != text.lower() for text in texts):
+        return None
+    return index.known(texts)
+
+
+def _covers(loaded: NDArray[np.bool_] | None, known: NDArray[np.bool_] | None) -> bool:
+    return loaded is None or (known is not None and not (known & ~loaded).any())
+
+
+def _hold(line: str, words: int) -> None:
+    if line.split() != _check_answer(words):
+        raise unexpected(_NAME, "lines that belong to something else", line)
 
 
 def meteor(statistics: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,40 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from delta_lora.metrics.mteval import Ngram, clipped_matches, count_ngrams
+from delta_lora.metrics.mteval import Counted, Ngram, clipped_matches
 
 NIST_ORDER = 5
 # The length penalty is 1/2 where the hypotheses have 2/3 of the references' length.
 _BETA = math.log(2) / math.log(1.5) ** 2
 
 
-def information(references: Sequence[Sequence[Sequence[str]]]) -> dict[Ngram, float]:
+def information(references: Sequence[Sequence[Counted]]) -> dict[Ngram, float]:
     """Information in bits of each n-gram, orders 1–5: ``log2(count(w1…wn−1) / count(w1…wn))``.
 
     Counts are over all references of all segments; the empty n-gram counts every token.
 
     Args:
-        references: Per segment, its references as tokens.
+        references: Per segment, its references, counted up to order 5.
     """
     counts: Counter[Ngram] = Counter()
     for segment in references:
         for reference in segment:
-            counts[()] += len(reference)
-            for order in range(1, NIST_ORDER + 1):
-                counts.update(count_ngrams(reference, order))
+            counts[()] += reference.length
+            counts.update(reference.ngrams.elements())
     return {ngram: math.log2(counts[ngram[:-1]] / count) for ngram, count in counts.items() if ngram}
 
 
 def nist_statistics(
-    hypothesis: Sequence[str], references: Sequence[Sequence[str]], bits: dict[Ngram, float]
+    hypothesis: Counted, references: Sequence[Counted], bits: dict[Ngram, float]
 ) -> NDArray[np.float64]:
     """What NIST adds up over segments, (7,): matched bits of orders 1–5, hypothesis and mean reference length."""
-    matched = [
-        sum(bits[ngram] * count for ngram, count in clipped_matches(hypothesis, references, order).items())
-        for order in range(1, NIST_ORDER + 1)
-    ]
-    mean_length = sum(len(reference) for reference in references) / len(references)
-    return np.array([*matched, len(hypothesis), mean_length], dtype=np.float64)
+    matched = [0.0] * NIST_ORDER
+    for ngram, count in clipped_matches(hypothesis, references).items():
+        matched[len(ngram) - 1] += bits[ngram] * count
+    mean_length = sum(reference.length for reference in references) / len(references)
+    return np.array([*matched, hypothesis.length, mean_length], dtype=np.float64)
 
 
 def nist(statistics: NDArray[np.float64], segments: ArrayLike) -> NDArray[np.float64]:

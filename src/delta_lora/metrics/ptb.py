@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-from delta_lora.metrics.java import JavaProgram, coco_file
+from delta_lora.metrics.java import JavaProgram, coco_file, unexpected
 
 _JAR = "tokenizer/stanford-corenlp-3.4.1.jar"
 _CHECK = "zqcheckzq"  # the first line, which comes back as it is
@@ -27,10 +27,10 @@ def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
     with JavaProgram("PTBTokenizer", ["-cp", str(coco_file(_JAR)), _MAIN, "-preserveLines", "-lowerCase"]) as java:
         check, *lines = java.communicate("\n".join([_CHECK, *sentences]))
         if check != _CHECK:
-            raise java.unexpected("lines that belong to something else", check)
+            raise unexpected(java.name, "lines that belong to something else", check)
         counted = _COUNTED.search(java.told)
         tokens = 1 + sum(len(line.split(" ")) for line in lines if line) + len(sentences)  # a line end is a token, too
         if counted is None or int(counted[1]) != tokens:
             said = counted[1] if counted else "an unknown number of"
-            raise java.unexpected(f"{tokens} tokens of {said}", lines[-1])
+            raise unexpected(java.name, f"{tokens} tokens of {said}", lines[-1])
     return [" ".join(token for token in line.rstrip().split(" ") if token not in PUNCTUATIONS) for line in lines]

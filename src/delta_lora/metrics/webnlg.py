@@ -6,6 +6,7 @@ given for the test entries of Seen categories, of Unseen ones, and for All.
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from nltk.tokenize.destructive import NLTKWordTokenizer
@@ -13,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler, Scores, check_items, check_references, select
-from delta_lora.metrics.meteor import Meteor, meteor
-from delta_lora.metrics.mteval import BLEU_ORDER, bleu_statistics, tokenize
+from delta_lora.metrics.meteor import meteor, meteor_statistics
+from delta_lora.metrics.mteval import BLEU_ORDER, Counted, bleu_statistics, tokenize
 from delta_lora.metrics.ter import smallest_ter
 
 DESCRIPTION = """BLEU (multi-bleu-detok, × 100), METEOR 1.5 and TER (0 to 1) of the WebNLG Challenge 2017, for the
@@ -79,18 +80,18 @@ class WebNLGResampler(Resampler):
         self.strata = self._seen.astype(np.intp)  # S and U have scores of their own, so draws keep their numbers
         hypotheses = [_normalize(text) for text in predictions]
         refs = [[_normalize(text) for text in item[:MAX_REFERENCES]] for item in references]
-        # METEOR starts first: it loads its tables while the rest is computed.
-        with Meteor() as java:
-            word_hypotheses = [_words.tokenize(text) for text in hypotheses]
-            word_refs = [[_words.tokenize(text) for text in item] for item in refs]
-            ters = [smallest_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)]
-            bleu = [_bleu_statistics(h, item) for h, item in zip(hypotheses, refs, strict=True)]
-            meteor_rows = java.statistics(
+        word_hypotheses = [_words.tokenize(text) for text in hypotheses]
+        word_refs = [[_words.tokenize(text) for text in item] for item in refs]
+        with ThreadPoolExecutor() as java:  # METEOR aligns meanwhile
+            meteor_rows = java.submit(
+                meteor_statistics,
                 [" ".join(words) for words in word_hypotheses],
                 [[" ".join(words) for words in item] for item in word_refs],
             )
+            ters = [smallest_ter(h, item) for h, item in zip(word_hypotheses, word_refs, strict=True)]
+            bleu = [_bleu_statistics(h, item) for h, item in zip(hypotheses, refs, strict=True)]
         # (entries, 1 + 1 + 10 + 23): one, TER, BLEU's statistics, METEOR's.
-        self._statistics = np.column_stack([np.ones(self.size), ters, np.stack(bleu), meteor_rows])
+        self._statistics = np.column_stack([np.ones(self.size), ters, np.stack(bleu), meteor_rows.result()])
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The scores over the entries ``indices``, in the units of :func:`score`."""
@@ -126,7 +127,7 @@ def _bleu_statistics(hypothesis: str, references: list[str]) -> NDArray[np.float
     """Statistics (10,): those of :func:`bleu_statistics`, then the numbers of hypothesis n-grams of orders 1–4."""
     tokens = tokenize(hypothesis)
     totals = np.maximum(len(tokens) - np.arange(BLEU_ORDER), 0)
-    return np.concatenate([bleu_statistics(tokens, [tokenize(text) for text in references]), totals])
+    return np.concatenate([bleu_statistics(Counted(tokens), [Counted(tokenize(text)) for text in references]), totals])
 
 
 def _bleu(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
