@@ -24,7 +24,7 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 GRIDS := $(patsubst configs/table/%.yaml,%,$(sort $(wildcard configs/table/*.yaml)))
 NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter table$t,$(GRIDS)),table$t,$t)))
 
-.PHONY: help setup plan prefetch table $(GRIDS) tables scores claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
+.PHONY: help setup plan prefetch table $(GRIDS) tables scores keep claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ tables: .venv/.complete ## all of configs/table, claims: train all missing cells
 
 scores: .venv/.complete ## score the runs that ended with their predictions on a machine without Java (score=later)
 	$(RUN) scripts/scores.py
+
+keep: .venv/.complete ## copy what the tables need of finished runs, without weights, to results/<scale>/runs: to be committed
+	$(RUN) scripts/keep.py scale=$(SCALE) seed=$(SEEDS)
 
 claims: .venv/.complete ## every comparative sentence of the paper, held against the finished runs
 	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS)

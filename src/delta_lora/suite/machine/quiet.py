@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from importlib.util import find_spec
 
 
 def quiet_imports() -> None:
@@ -16,7 +17,6 @@ def quiet_imports() -> None:
 
 def quiet_libraries() -> None:
     """No advice from Transformers and Datasets, nor progress bars of theirs where standard error is no terminal."""
-    import datasets
     import transformers
 
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -24,4 +24,7 @@ def quiet_libraries() -> None:
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
-        datasets.disable_progress_bars()
+        if find_spec("datasets"):  # a machine that only trains and decodes need not have it
+            import datasets
+
+            datasets.disable_progress_bars()

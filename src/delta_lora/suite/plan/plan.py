@@ -24,7 +24,7 @@ from delta_lora.suite.plan.speeds import Speeds, plain_config, training_work, wo
 from delta_lora.suite.plan.timing import time_cell
 from delta_lora.suite.records.checkpoints import SEAL
 from delta_lora.suite.records.phases import PREDICTED, TRAINED, finished_phase
-from delta_lora.suite.records.records import read_run, run_folder
+from delta_lora.suite.records.records import find_run, run_folder
 
 log = logging.getLogger(__name__)
 FLOAT = 4  # bytes of a trained parameter, and of each of AdamW's two moments of it
@@ -109,7 +109,7 @@ def time_missing(tables: dict[str, tuple[DictConfig, list[Cell]]]) -> Iterator[s
     for cell in (cell for _, cells in tables.values() for cell in cells):
         speeds = Speeds(cell.results_dir, cell.cache_dir)
         known = speeds.rate(cell) is not None and speeds.test_seconds(cell) is not None
-        if known or read_run(run_folder(cell.results_dir, cell.key)) is not None:
+        if known or find_run(cell.results_dir, cell.key) is not None:
             continue
         name, work = (
             f"{cell.config.task.name} / {cell.spec.name}",
@@ -163,7 +163,7 @@ def plan_cell(cell: Cell, label: str, counted: str | None, speeds: Speeds) -> Pl
     """How far a cell is, and what is left of it."""
     folder, total = run_folder(cell.results_dir, cell.key), cell.schedule.total_steps
     rate, test_seconds = speeds.rate(cell), speeds.test_seconds(cell)
-    if read_run(folder) is not None:
+    if find_run(cell.results_dir, cell.key) is not None:
         return PlannedCell(cell, label, counted, "done", total, rate, 0.0)
     predicted = finished_phase(folder, PREDICTED) is not None
     step = total if predicted or finished_phase(folder, TRAINED) is not None else last_step(folder)

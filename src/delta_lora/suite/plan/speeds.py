@@ -15,7 +15,7 @@ from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.config.key import canonical
 from delta_lora.suite.machine.devices import device_name
 from delta_lora.suite.records.phases import STARTED, TRAINED, finished_phase
-from delta_lora.suite.records.records import read_runs
+from delta_lora.suite.records.records import made_runs
 
 LEAST = 50  # steps: in fewer, starting up is part of what is timed
 
@@ -70,7 +70,7 @@ class Speeds:
         self.rates: dict[str, list[float]] = {}
         self.tests: dict[str, list[float]] = {}
         self.runs = 0
-        for run in read_runs(results_dir):
+        for run in made_runs(results_dir):
             if same_device(run.environment.get("device"), self.device):
                 self.runs += 1
                 self.note(run.config, finished_rate(run.train), run.train.get("decode_seconds"))

@@ -1,5 +1,6 @@
 """Run records: what a finished run leaves behind, and how it is found again (docs/architecture.md)."""
 
+import gzip
 import json
 import logging
 import time
@@ -27,14 +28,51 @@ class Run:
     train: dict[str, Any]
     environment: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """For people: ``e2e / gpt2-tiny / delta-lora, seed 1``."""
+        return name_of(self.config)
+
+    def text(self, name: str) -> str:
+        """A file of its folder, which may be compressed there (``predictions.jsonl.gz``).
+
+        Raises:
+            OSError, ValueError: it is not there, or cannot be read.
+        """
+        packed = self.path / f"{name}.gz"
+        if packed.is_file():
+            return gzip.decompress(packed.read_bytes()).decode("utf-8")
+        return (self.path / name).read_text(encoding="utf-8")
+
     def predictions(self) -> list[dict[str, Any]]:
         """The test items with their predictions, in the official order."""
-        return read_jsonl(self.path / "predictions.jsonl")
+        return jsonl(self.text("predictions.jsonl"))
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """What the run of a record's configuration is called.
+
+    Raises:
+        KeyError, TypeError: it is not one.
+    """
+    names = (config[group]["name"] for group in ("task", "model", "method"))
+    return f"{' / '.join(map(str, names))}, seed {config['seed']}"
 
 
 def run_folder(results_dir: Path, key: str) -> Path:
-    """``<results>/runs/<key>``."""
+    """``<results>/runs/<key>``: where a run is made."""
     return results_dir / "runs" / key
+
+
+def kept_folder(results_dir: Path, scale: str, key: str) -> Path:
+    """``<results>/<scale>/runs/<key>``: where what tables need of a finished run is kept, and committed."""
+    return results_dir / scale / "runs" / key
+
+
+def find_run(results_dir: Path, key: str) -> Run | None:
+    """A finished run: as it was made here, or as it was kept."""
+    made = read_run(run_folder(results_dir, key))
+    return made or next(filter(None, map(read_run, sorted(results_dir.glob(f"*/runs/{key}")))), None)
 
 
 def outputs(folder: Path) -> list[str]:
@@ -57,27 +95,40 @@ def write_record(folder: Path, record: dict[str, Any]) -> Run:
 
 def read_run(folder: Path) -> Run | None:
     """The record in a folder; None where the run is unfinished, and, with a warning, where it is damaged."""
+    try:
+        return checked_run(folder)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("%s is left out: %s", folder / "run.json", error)
+        return None
+
+
+def checked_run(folder: Path) -> Run:
+    """The record in a folder, held against its seal and its files against theirs.
+
+    Raises:
+        FileNotFoundError: the run is unfinished.
+        ValueError: what is wrong with it.
+    """
     path = folder / "run.json"
     if not path.is_file():
-        return None
+        raise FileNotFoundError(path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema"] != SCHEMA:
-            log.warning("%s is left out: its schema is %s, this version reads %s", path, raw["schema"], SCHEMA)
-            return None
-        raw = unsealed(raw)
-        changed = [name for name, digest in raw["files"].items() if not intact(folder / name, digest)]
-        if changed:
-            log.warning("%s is left out: %s missing or changed since the run", path, ", ".join(changed))
-            return None
-        fields = ("config", "metrics", "counts", "train", "environment")
-        if raw["key"] != folder.name or any(not isinstance(raw[name], dict) for name in fields):
-            log.warning("%s is left out: its fields are not those of a record, or another run's", path)
-            return None
-        return Run(folder, raw["key"], *(raw[name] for name in fields))
+        if raw["schema"] == SCHEMA:
+            raw = unsealed(raw)
+            changed = [name for name, digest in raw["files"].items() if not intact(folder / name, digest)]
+            fields = [raw[name] for name in ("config", "metrics", "counts", "train", "environment")]
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        log.warning("%s is left out: it cannot be read as a record (%s)", path, error)
-        return None
+        raise ValueError(f"it cannot be read as a record ({error})") from error
+    if raw["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {raw['schema']}, this version reads {SCHEMA}")
+    if changed:
+        raise ValueError(f"{', '.join(changed)} missing or changed since the run")
+    if raw.get("key") != folder.name or any(not isinstance(field, dict) for field in fields):
+        raise ValueError("its fields are not those of a record, or another run's")
+    return Run(folder, raw["key"], *fields)
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -124,10 +175,25 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def made_runs(results_dir: Path) -> list[Run]:
+    """All finished, undamaged runs below ``<results>/runs``, by key: those that were made here."""
+    return runs_in(results_dir / "runs")
+
+
+def kept_runs(results_dir: Path, scale: str = "*") -> list[Run]:
+    """All undamaged runs below ``<results>/<scale>/runs``, by scale and key."""
+    return [run for folder in sorted(results_dir.glob(f"{scale}/runs")) for run in runs_in(folder)]
+
+
 def read_runs(results_dir: Path) -> list[Run]:
-    """All finished, undamaged runs below ``<results>/runs``, by key."""
-    folders = sorted((results_dir / "runs").glob("*/"))
-    return [run for folder in folders if (run := read_run(folder)) is not None]
+    """All finished, undamaged runs by key, each once: those that were made here, and those that were kept."""
+    found = {run.key: run for run in [*kept_runs(results_dir), *made_runs(results_dir)]}
+    return [found[key] for key in sorted(found)]
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The finished, undamaged runs whose folders are in this one, by key."""
+    return [run for path in sorted(folder.glob("*/")) if (run := read_run(path)) is not None]
 
 
 def intact(path: Path, digest: str) -> bool:
@@ -142,5 +208,10 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file."""
+    return jsonl(path.read_text(encoding="utf-8"))
+
+
+def jsonl(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines."""
     # Not splitlines: a text may have U+2028 and other ends of lines in it, which JSON does not escape.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(line) for line in text.split("\n") if line]

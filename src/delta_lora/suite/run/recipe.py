@@ -25,7 +25,7 @@ from delta_lora.suite.machine.lock import Busy, held
 from delta_lora.suite.machine.quiet import quiet_libraries
 from delta_lora.suite.machine.resources import check_disk, is_disk_full
 from delta_lora.suite.records.phases import PREDICTED, STARTED, TRAINED, finish_phase, finished_phase
-from delta_lora.suite.records.records import Run, outputs, read_run, run_folder, set_aside, write_jsonl
+from delta_lora.suite.records.records import Run, find_run, outputs, read_run, run_folder, set_aside, write_jsonl
 from delta_lora.suite.run.alignment import alignment
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
@@ -171,10 +171,10 @@ def keep_predictions(cell: Cell, folder: Path, lines: list[dict[str, Any]], pred
 @ranks.on_main
 def find_finished(cell: Cell, folder: Path) -> Run | None:
     """The run's record, if it is finished."""
-    finished = read_run(folder)
+    finished = find_run(cell.results_dir, cell.key)
     if finished is not None:
         remove_leftovers(folder)  # of a process that was killed between its record and its last line
-        print(f"{cell.name}: already finished ({summary(finished.metrics)}) in {folder}", flush=True)
+        print(f"{cell.name}: already finished ({summary(finished.metrics)}) in {finished.path}", flush=True)
     return finished
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delta_lora.errors import UserError
-from delta_lora.files import sha256_of
 from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.settings import task_class
 from delta_lora.suite.records.records import Run, read_sealed, write_sealed
@@ -64,7 +64,7 @@ class PairedBootstrap:
     def scores(self, run: Run) -> dict[str, NDArray[np.float64]]:
         """The run's scores on every resample: metric → (resamples,), NaN where a resample drew no item of its part."""
         if run.key not in self._scores:
-            digest = sha256_of(run.path / "predictions.jsonl")[:16]
+            digest = sha256(run.text("predictions.jsonl").encode()).hexdigest()[:16]
             name = f"{run.key}-{digest}-{self.resamples}-{self.seed}.json"
             kept = None if self.cache is None else read_scores(self.cache / name, self.resamples)
             self._scores[run.key] = self._score(run) if kept is None else kept

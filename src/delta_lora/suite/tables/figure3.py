@@ -124,7 +124,7 @@ def similarity_rows(cell: GridCell, run: Run) -> list[dict[str, Any]]:
     """
     rows, method = [], cell.config.method
     limit, rank = instantiate(method).rank_limit(), cell.config.task.per_method.lora.rank
-    for module, found in json.loads((run.path / FILE).read_text(encoding="utf-8")).items():
+    for module, found in json.loads(run.text(FILE)).items():
         name = re.search(r"\.(\d+)\..*\b([qv])_proj$", module)
         if name is None:
             raise ValueError(f"{module} is no block's q_proj or v_proj")
