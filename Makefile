@@ -24,7 +24,7 @@ LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 GRIDS := $(patsubst configs/table/%.yaml,%,$(sort $(wildcard configs/table/*.yaml)))
 NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter table$t,$(GRIDS)),table$t,$t)))
 
-.PHONY: help setup plan prefetch table $(GRIDS) tables scores keep claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
+.PHONY: help setup plan prefetch table $(GRIDS) tables scores keep verify claims report notebooks test test-slow test-clusters test-slurm chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ scores: .venv/.complete ## score the runs that ended with their predictions on a
 
 keep: .venv/.complete ## copy what the tables need of finished runs, without weights, to results/<scale>/runs: to be committed
 	$(RUN) scripts/keep.py scale=$(SCALE) seed=$(SEEDS)
+
+verify: .venv/.complete ## score kept predictions anew, hold records and tables against that (SAMPLE=3: so many records, no intervals)
+	$(RUN) scripts/verify.py scale=$(SCALE) $(if $(SAMPLE),sample=$(SAMPLE))
 
 claims: .venv/.complete ## every comparative sentence of the paper, held against the finished runs
 	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS)

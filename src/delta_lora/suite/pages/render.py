@@ -66,10 +66,15 @@ def folder_of(grid: Grid) -> Path:
     return place("results_dir", grid.config.results_dir) / grid.config.scale.name
 
 
+def texts_of(table: Table, view: TableView) -> dict[str, str]:
+    """A table's files that are text, by suffix."""
+    return {"md": markdown(view), "csv": to_csv(table), "tex": latex(view)}
+
+
 def write_table(table: Table, view: TableView, folder: Path) -> list[Path]:
     """Write ``<name>.md``, ``.csv`` and ``.tex`` into a folder, curves of a sweep too, and return their paths."""
     paths = []
-    for suffix, text in (("md", markdown(view)), ("csv", to_csv(table)), ("tex", latex(view))):
+    for suffix, text in texts_of(table, view).items():
         paths.append(folder / f"{view.name}.{suffix}")
         write_whole(paths[-1], text)
     return [*paths, *save(draw_curves(table), folder / view.name)] if view.curves else paths

@@ -1,0 +1,136 @@
+"""make verify: every number beside kept records is one that their predictions give, and what is not is named."""
+
+import gzip
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ROOT
+from helpers.table_records import grid_of, write_run
+
+from delta_lora.suite.pages.render import render_table
+from delta_lora.suite.pages.verify import verify
+from delta_lora.suite.records.keep import keep_run
+from delta_lora.suite.records.records import kept_runs, write_record
+from delta_lora.suite.tables.compare import resampler_of
+
+TABLE = ["table=table3", "scale=tiny", "method=lora,delta-lora,adalora", "seed=1"]
+LORA = "xsum / bart-tiny / lora, seed 1"
+REFERENCE = "The Vaults is a cheap pub near Café Adriatic with a low rating & £20 meals"
+
+
+def line(item: int, words: int) -> dict[str, Any]:
+    return {"id": item, "input": "a", "prediction": " ".join(REFERENCE.split()[:words]), "references": [REFERENCE]}
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder as it is committed: records of three methods, and their rendered table."""
+    results = tmp_path_factory.mktemp("committed")
+    for number, cell in enumerate(grid_of(results, *TABLE).cells):
+        lines = [line(i, 4 + number + i % 3) for i in range(20)]
+        made = write_run(results, cell, {}, lines)
+        metrics = {name: float(score) for name, score in resampler_of(made).score().items()}
+        keep_run(write_run(results, cell, metrics, lines), results)
+    shutil.rmtree(results / "runs")
+    render_table([*TABLE, f"results_dir={results}", f"cache_dir={results / 'cache'}"])
+    return results
+
+
+@pytest.fixture
+def results(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DELTA_LORA_CACHE", str(committed / "cache"))
+    shutil.copytree(committed / "tiny", tmp_path / "tiny")
+    return tmp_path
+
+
+def wrong(results: Path, sample: int | None = None) -> list[str]:
+    return verify(["scale=tiny", f"results_dir={results}"], sample).wrong
+
+
+def folder_of_lora(results: Path) -> Path:
+    return next(run.path for run in kept_runs(results, "tiny") if run.name == LORA)
+
+
+def sealed_anew(folder: Path, **changes: Any) -> None:
+    """Write a record's seal as whoever changes a number could."""
+    record = json.loads((folder / "run.json").read_text()) | changes
+    write_record(folder, {name: value for name, value in record.items() if name not in ("schema", "files", "sha256")})
+
+
+def test_what_is_committed_is_right(results: Path) -> None:
+    found = verify(["scale=tiny", f"results_dir={results}"])
+    assert (found.records, found.scored, found.pages, found.wrong) == (3, 3, ["table3"], [])
+    found = verify(["scale=tiny", f"results_dir={results}"], sample=2)
+    assert (found.records, found.scored, found.pages, found.wrong) == (3, 2, ["table3"], [])
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_changed_prediction_is_found(results: Path, sealed: bool) -> None:
+    folder = folder_of_lora(results)
+    lines = [json.loads(text) for text in gzip.decompress((folder / "predictions.jsonl.gz").read_bytes()).splitlines()]
+    lines[0]["prediction"] = REFERENCE
+    text = "".join(json.dumps(changed) + "\n" for changed in lines)
+    (folder / "predictions.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    if sealed:
+        sealed_anew(folder)
+    found = wrong(results)
+    assert found[0].startswith(f"{LORA} ({folder.name})")
+    assert ("Rouge-1: " in found[0] and "from its predictions" in found[0]) if sealed else "changed since" in found[0]
+    assert any(text.startswith("table3.csv: lora, Rouge-1: ") for text in found)
+
+
+def test_a_changed_metric_is_found(results: Path) -> None:
+    folder = folder_of_lora(results)
+    metrics = json.loads((folder / "run.json").read_text())["metrics"]
+    sealed_anew(folder, metrics=metrics | {"Rouge-1": 99.0})
+    assert any(text.startswith(f"{LORA} ({folder.name}), Rouge-1: 99.0 in run.json") for text in wrong(results))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sample", "named"),
+    [
+        ("csv", 1, "table3.csv: lora, Rouge-1: 99"),
+        ("md", None, "table3.md: LoRA (repr.), Rouge-1 ↑: "),
+        ("md", 1, "table3.md: there is no line '| LoRA"),
+        ("tex", None, "table3.tex, line "),
+    ],
+)
+def test_a_changed_cell_is_found(results: Path, suffix: str, sample: int | None, named: str) -> None:
+    page = results / "tiny" / f"table3.{suffix}"
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    place = next(i for i, text in enumerate(lines) if "LoRA (repr.)" in text)
+    (score,) = [row["Rouge-1"] for row in read_csv(results) if row["row"] == "lora"]
+    shown = score if suffix == "csv" else f"{float(score):.2f}"
+    assert shown in lines[place]
+    lines[place] = lines[place].replace(shown, "99.9", 1)
+    page.write_text("".join(lines), encoding="utf-8")
+    (found,) = wrong(results, sample)
+    assert found.startswith(named)
+
+
+def read_csv(results: Path) -> list[dict[str, str]]:
+    import csv
+
+    return list(csv.DictReader((results / "tiny" / "table3.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_a_row_without_its_record_is_found(results: Path) -> None:
+    shutil.rmtree(folder_of_lora(results))
+    assert any(text.startswith("table3.csv: lora, Rouge-1 seeds: 1, not 0") for text in wrong(results, 1))
+
+
+def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("verify_script", ROOT / "scripts" / "verify.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(["scale=tiny", f"results_dir={results}", "sample=3"])
+    assert "3 kept records, 3 of them scored anew; table3: 0 wrong" in capsys.readouterr().out
+    sealed_anew(folder_of_lora(results), metrics={"Rouge-1": 1.0})
+    with pytest.raises(SystemExit) as ended:
+        script.main(["scale=tiny", f"results_dir={results}", "sample=3"])
+    assert ended.value.code == 1 and f"wrong: {LORA}" in capsys.readouterr().err
