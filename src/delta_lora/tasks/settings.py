@@ -79,6 +79,11 @@ class DecodeSettings(Settings):
     no_repeat_ngram_size: WholeNumber = setting("no n-gram twice in the generated part; 0: off", unit="tokens")
     max_new_tokens: Count = setting("of an output", unit="tokens")
     batch_size: Count = setting("at a time", unit="inputs", in_key=False)
+    search: Literal["microsoft-lora", "transformers"] = setting(
+        "whose rule ends a beam search; microsoft-lora, our own code, is for decoder-only models",
+        default="transformers",
+    )
+    precision: Literal["fp32", "bf16"] = setting("what the model computes in; bf16 changes some texts", default="fp32")
 
 
 class Lengths(Settings):

@@ -1,5 +1,6 @@
 """Decoding: Table 10's settings mean what the original decoder means by them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.errors import UserError
+from delta_lora.suite.config.settings import check_settings
+from delta_lora.suite.run.beam import beam_search
 from delta_lora.suite.run.decoding import GeneratedNoRepeatNGram, decode, generate
+from delta_lora.tasks.generation import causal_prompts
 
 SETTINGS = {"beam_size": 3, "length_penalty": 0.8, "no_repeat_ngram_size": 4, "max_new_tokens": 12, "batch_size": 2}
 
 
-def settings(**changes: float) -> DictConfig:
+def settings(**changes: float | str) -> DictConfig:
     """A task's, as far as decoding reads them."""
     return OmegaConf.create({"decode": {**SETTINGS, **changes}, "train": {"max_length": 256}})
 
@@ -67,11 +71,14 @@ def test_the_processor_looks_at_the_generated_part_alone() -> None:
     assert torch.isinf(banned).nonzero().tolist() == [[0, 6]]
 
 
-def test_batching_and_order_do_not_change_the_texts(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+@pytest.mark.parametrize("search", ["microsoft-lora", "transformers"])
+def test_batching_and_order_do_not_change_the_texts(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], search: str
+) -> None:
     model, tokenizer = loaded
     inputs = ["name : The Vaults", "Type : pub | price : more than £30", "pub", "name : The Vaults"]
-    together = decode(model, tokenizer, inputs, settings(batch_size=4))
-    alone = [decode(model, tokenizer, [x], settings())[0] for x in inputs]
+    together = decode(model, tokenizer, inputs, settings(batch_size=4, search=search))
+    alone = [decode(model, tokenizer, [x], settings(search=search))[0] for x in inputs]
     assert together == alone
     assert together[0] == together[3]
 
@@ -108,3 +115,37 @@ def test_a_prompt_without_room_to_generate_is_an_error(
     model, tokenizer = loaded
     with pytest.raises(UserError, match="leave room for"):
         decode(model, tokenizer, ["pub " * 300], settings())
+
+
+def test_the_search_that_is_asked_for_is_the_one_that_runs(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    monkeypatch.setattr(model, "generate", lambda *_, **__: pytest.fail("this is Transformers' search"))
+    found = decode(model, tokenizer, ["a pub"], settings(search="microsoft-lora"))
+    rule = {name: value for name, value in SETTINGS.items() if name not in ("beam_size", "batch_size")}
+    ids = causal_prompts(tokenizer, ["a pub"])
+    end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    (expected,) = beam_search(model, ids, beams=SETTINGS["beam_size"], batch_size=1, **rule, **end)
+    assert found == [" ".join(tokenizer.decode(expected, skip_special_tokens=True).split())]
+
+
+def test_bf16_is_computed_in_and_the_weights_are_given_back(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = loaded
+    kinds: set[torch.dtype] = set()
+    hook = model.transformer.h[1].register_forward_hook(lambda _, __, output: kinds.add(output.dtype))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for search in ("microsoft-lora", "transformers"):
+        decode(model, tokenizer, ["a pub"], settings(search=search, precision="bf16"))
+    hook.remove()
+    assert kinds == {torch.bfloat16}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_our_search_is_for_decoder_only_models_and_the_default_there(composed: Callable[..., DictConfig]) -> None:
+    assert [composed(f"task={name}").task.decode.search for name in ("e2e", "webnlg")] == ["microsoft-lora"] * 2
+    assert composed("task=xsum", "model=bart-large").task.decode.search == "transformers"
+    with pytest.raises(UserError, match=r"decoder-only .* use task\.decode\.search=transformers"):
+        check_settings(composed("task=xsum", "model=bart-large", "task.decode.search=microsoft-lora"))

@@ -11,7 +11,7 @@ from delta_lora.places import place
 from delta_lora.settings import checked
 from delta_lora.suite.config.schema import RunSettings
 from delta_lora.tasks.base import Task
-from delta_lora.tasks.settings import TaskSettings
+from delta_lora.tasks.settings import GenerationSettings, TaskSettings
 
 FAMILIES = {"causal": "gpt2", "seq2seq": "bart", "classification": "roberta"}  # whose model a scale has for a kind
 
@@ -41,6 +41,11 @@ def check_settings(config: DictConfig) -> tuple[RunSettings, TaskSettings]:
         raise UserError(
             f"model={run.model.name} is a {run.model.kind} model, task={task.name} needs a "
             f"{' or '.join(task.kinds)} one; use model={' or model='.join(fitting)}"
+        )
+    if isinstance(task, GenerationSettings) and task.decode.search == "microsoft-lora" and run.model.kind != "causal":
+        raise UserError(
+            f"task.decode.search=microsoft-lora is for decoder-only models, and model={run.model.name} is a "
+            f"{run.model.kind} one; use task.decode.search=transformers"
         )
     return run, task
 

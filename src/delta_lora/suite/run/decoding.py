@@ -1,6 +1,7 @@
 """Beam search over the test inputs: each distinct input once, in batches of similar length (Tables 10 and 12)."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +17,14 @@ from transformers import (
 )
 
 from delta_lora.models.positions import check_room
+from delta_lora.settings import checked
 from delta_lora.suite.machine import ranks
+from delta_lora.suite.run.beam import search
+from delta_lora.suite.run.hypotheses import Rule
+from delta_lora.suite.run.precision import computing_in
 from delta_lora.suite.run.progress import Progress, watched
 from delta_lora.tasks.generation import causal_prompts
+from delta_lora.tasks.settings import DecodeSettings
 
 
 class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
@@ -56,7 +62,8 @@ def decode(
         inputs: source texts; equal ones are decoded once.
         task: its settings. ``decode`` has ``beam_size``, ``length_penalty`` (the summed log-probability is divided by
             the generated length to this power), ``no_repeat_ngram_size``, ``max_new_tokens``, ``batch_size`` (inputs
-            at a time); ``train.max_length`` cuts the inputs of an encoder–decoder.
+            at a time), ``search`` (whose beam search) and ``precision``; ``train.max_length`` cuts the inputs of an
+            encoder–decoder.
         name: of the run, for a line a minute of how far it is; None: no such lines.
 
     Returns:
@@ -65,23 +72,26 @@ def decode(
     Raises:
         UserError: a prompt leaves no room for ``max_new_tokens`` in the model's positions.
     """
+    settings = checked(DecodeSettings, task.decode, "task.decode")
     model.eval()
     distinct = list(dict.fromkeys(inputs))
     encoded = encode(model, tokenizer, distinct, task)
     order = sorted(range(len(distinct)), key=lambda i: (len(encoded[i]), i))
-    size = task.decode.batch_size
+    size = settings.batch_size
     batches = [order[i : i + size] for i in range(0, len(order), size)]
     texts: dict[str, str] = {}
     own = batches[ranks.rank() :: ranks.count()]
+    numbers = [i for batch in own for i in batch]
     progress = Progress(name or "", len(distinct))
     console = Console(stderr=True)
-    for batch in track(own, "decoding", console=console, disable=not (watched() and ranks.is_main())):
-        generated = generate(model, tokenizer, [encoded[i] for i in batch], task.decode)
-        for i, ids in zip(batch, generated, strict=True):
+    with computing_in(model, settings.precision):
+        found = generated(model, tokenizer, [[encoded[i] for i in batch] for batch in own], settings)
+        hidden = not (watched() and ranks.is_main())
+        for i, ids in track(found, "decoding", total=len(numbers), console=console, disable=hidden):
             text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            texts[distinct[i]] = " ".join(str(text).split())
-        if name is not None:
-            progress.inputs("decoding", min(len(texts) * ranks.count(), len(distinct)))
+            texts[distinct[numbers[i]]] = " ".join(str(text).split())
+            if name is not None:
+                progress.inputs("decoding", min(len(texts) * ranks.count(), len(distinct)))
     everyones = {source: text for part in ranks.gather(texts) for source, text in part.items()}
     return [everyones[source] for source in inputs]
 
@@ -101,13 +111,34 @@ def encode(
     return encoded
 
 
+def generated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batches: list[list[list[int]]], settings: DecodeSettings
+) -> Iterator[tuple[int, list[int]]]:
+    """The number of each prompt, counted through the batches, and what is generated after it, as it is found."""
+    if settings.search == "transformers":
+        number = itertools.count()
+        for batch in batches:
+            for ids in generate(model, tokenizer, batch, settings):
+                yield next(number), ids
+    else:
+        rule = Rule(
+            settings.beam_size,
+            settings.length_penalty,
+            settings.no_repeat_ngram_size,
+            settings.max_new_tokens,
+            tokenizer.eos_token_id,
+            tokenizer.pad_token_id,
+        )
+        yield from search(model, [ids for batch in batches for ids in batch], rule, settings.batch_size)
+
+
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
-    settings: DictConfig,
+    settings: DecodeSettings,
 ) -> list[list[int]]:
-    """Beam search over one batch; returns the generated token ids without the prompts."""
+    """Transformers' beam search over one batch; returns the generated token ids without the prompts."""
     width = max(len(ids) for ids in prompts)
     pad = tokenizer.pad_token_id
     left = not model.config.is_encoder_decoder

@@ -23,6 +23,22 @@ def has_bf16() -> bool:
 
 
 @contextmanager
+def computing_in(model: nn.Module, precision: str) -> Iterator[None]:
+    """Hold all weights of ``model`` in ``precision`` (``task.decode.precision``), and give them back as they were."""
+    if precision == "fp32":
+        yield
+        return
+    originals = [(parameter, parameter.data) for parameter in model.parameters()]
+    for parameter, original in originals:
+        parameter.data = original.to(torch.bfloat16)
+    try:
+        yield
+    finally:
+        for parameter, original in originals:
+            parameter.data = original
+
+
+@contextmanager
 def frozen_matrices_in(model: nn.Module, dtype: torch.dtype, *, but: tuple[str, ...] = ()) -> Iterator[None]:
     """Hold the frozen matrices of ``model`` in ``dtype``, and give them back as they were.
 

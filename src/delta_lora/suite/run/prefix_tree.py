@@ -1,0 +1,135 @@
+"""The keys and values of a beam search, each token's once: the beams of an input are paths in a tree of tokens.
+
+A beam that branches copies nothing: its branches share the nodes up to where they part, and all share the prompt. The
+stock model runs over a plain row of tokens, whatever inputs and beams they belong to; only its attention, through
+Transformers' own interface for that, is :func:`attend`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from delta_lora.errors import UserError
+
+NAME = "prefix_tree"
+GROWTH = 32  # a slot's places come in multiples of so many
+
+
+class Queries(NamedTuple):
+    """Rows of a step whose attention is computed together, laid out as ``(slots, width)``."""
+
+    rows: slice  # of the step's tokens
+    slots: Tensor | None  # the slots that they are in, in order; None: all
+    at: tuple[Tensor, Tensor]  # each row's place in that layout
+    width: int
+    mask: Tensor  # (slots, width, places): the places that each one sees
+
+
+class PrefixTree:
+    """Keys and values of the inputs in ``slots`` slots; a slot has *places*, each for one token of its tree.
+
+    Args:
+        slots: inputs at a time.
+        places: tokens a slot has room for; it may be raised between two steps.
+    """
+
+    def __init__(self, slots: int, places: int) -> None:
+        self.slots, self.places = slots, places
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # each (slots, key-value heads, places, d)
+        self.slot = self.place = torch.empty(0, dtype=torch.long)
+        self.queries: list[Queries] = []
+
+    def step(self, slot: Tensor, place: Tensor, queries: list[Queries]) -> None:
+        """Say where the next tokens go, ``slot`` and ``place`` of each (both ``(tokens,)``), and what they see."""
+        self.slot, self.place, self.queries = slot, place, [q for q in queries if q.rows.start < q.rows.stop]
+
+    def attend(self, layer: int, states: tuple[Tensor, Tensor, Tensor], scaling: float | None) -> Tensor:
+        """Attention of the step's tokens to their own prefixes, their keys and values kept.
+
+        Args:
+            layer: its number.
+            states: queries, keys and values, each ``(heads, tokens, d)``.
+            scaling: of the scores.
+
+        Returns:
+            ``(tokens, heads, d)``.
+        """
+        query, key, value = (state.transpose(0, 1) for state in states)
+        keys, values = self.room(layer, key)
+        keys[self.slot, :, self.place] = key
+        values[self.slot, :, self.place] = value
+        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        for part in self.queries:
+            seen = part.mask.shape[-1]
+            own = slice(None) if part.slots is None else part.slots
+            output[part.rows] = grouped_attention(
+                query[part.rows], (keys[own, :, :seen], values[own, :, :seen]), part, scaling
+            )
+        return output
+
+    def room(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with `places` places, those that it has kept."""
+        have = self.layers.get(layer)
+        if have is None or have[0].shape[2] < self.places:
+            # Zeros: what no beam sees is still multiplied by its weight of 0.
+            grown = [like.new_zeros(self.slots, like.shape[1], self.places, like.shape[2]) for _ in range(2)]
+            for new, old in zip(grown, have or (), strict=False):
+                new[:, :, : old.shape[2]] = old
+            have = self.layers[layer] = (grown[0], grown[1])
+        return have
+
+
+def grouped_attention(query: Tensor, states: tuple[Tensor, Tensor], part: Queries, scaling: float | None) -> Tensor:
+    """Attention of rows ``(rows, heads, d)`` to keys and values ``(slots, key-value heads, places, d)``.
+
+    The heads that share a key-value head are further queries of it, so that keys and values are not repeated.
+    """
+    keys, values = states
+    slots, shared, _, d = keys.shape
+    heads = query.shape[1]
+    laid = query.new_zeros(slots, part.width, heads, d)
+    laid[part.at] = query
+    laid = laid.view(slots, part.width, shared, heads // shared, d).permute(0, 2, 3, 1, 4)
+    seen = part.mask[:, None, None].expand(-1, -1, heads // shared, -1, -1).flatten(2, 3)
+    output = nn.functional.scaled_dot_product_attention(
+        laid.reshape(slots, shared, -1, d), keys, values, attn_mask=seen, scale=scaling
+    )
+    output = output.view(slots, shared, heads // shared, part.width, values.shape[-1])
+    return output.permute(0, 3, 1, 2, 4).flatten(2, 3)[part.at]
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **arguments: Any
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface: states ``(1, heads, tokens, d)`` → ``(1, tokens, heads, d)``."""
+    tree: PrefixTree | None = arguments.get(NAME)
+    layer: Any = module.layer_idx
+    if tree is None or any(arguments.get(name) is not None for name in ("sliding_window", "softcap", "position_bias")):
+        raise UserError(f"{type(module).__name__} needs an attention of its own; set task.decode.search=transformers")
+    return tree.attend(layer, (query[0], key[0], value[0]), arguments.get("scaling"))[None], None
+
+
+AttentionInterface.register(NAME, attend)
+
+
+@contextmanager
+def attention_in_trees(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout, the model attends in the `PrefixTree` that a call gives as ``prefix_tree``; then as before.
+
+    Raises:
+        UserError: the model takes no attention but its own.
+    """
+    if not model._supports_attention_backend:
+        raise UserError(f"{type(model).__name__} takes no other attention; set task.decode.search=transformers")
+    before, training = model.config._attn_implementation, model.training
+    model.set_attn_implementation(NAME)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        model.train(training)
