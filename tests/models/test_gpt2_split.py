@@ -9,7 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
-from delta_lora.models.gpt2 import SplitProjection, fuse_attention, split_attention
+from delta_lora.models.gpt2 import SplitProjection, fuse_attention, one_kernel_gelu, split_attention
+from delta_lora.models.load import random_model
 
 
 def small_gpt2() -> GPT2LMHeadModel:
@@ -42,6 +43,31 @@ def test_generation_with_a_cache_is_unchanged() -> None:
     options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
     expected = model.generate(tokens, **options)
     assert torch.equal(split_attention(model).generate(tokens, **options), expected)
+
+
+def test_the_activation_is_one_kernel_with_the_same_logits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    stock = GPT2LMHeadModel(gpt2_config()).eval()
+    torch.manual_seed(0)
+    model = one_kernel_gelu(GPT2LMHeadModel(gpt2_config())).eval()
+    ids = torch.arange(10)[None]
+    torch.testing.assert_close(model(ids).logits, stock(ids).logits, rtol=0, atol=1e-5)
+    nodes, seen = [model(ids).logits.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [other for other, _ in node.next_functions]
+    names = [type(node).__name__ for node in seen]
+    assert names.count("GeluBackward0") == model.config.n_layer and "TanhBackward0" not in names
+    model.save_pretrained(tmp_path)
+    again = GPT2LMHeadModel.from_pretrained(tmp_path)
+    assert again.config.activation_function == "gelu_new" and torch.equal(again.eval()(ids).logits, stock(ids).logits)
+
+
+def test_loaded_models_have_it() -> None:
+    model = random_model("causal", gpt2_config())
+    assert sum(isinstance(module, torch.nn.GELU) for module in model.modules()) == model.config.n_layer
 
 
 def test_a_split_state_dict_loads_into_a_split_model() -> None:

@@ -1,12 +1,14 @@
 """GPT-2's fused query, key and value projection, split into three linear layers and fused again.
 
 Split, every method adapts ``q_proj`` and ``v_proj`` as it does in RoBERTa and BART, and every parameter count
-means the same thing. Fused, the model is the stock one again: it saves and loads without this package.
+means the same thing. Fused, the model is the stock one again: it saves and loads without this package. Its activation,
+which stock code computes in six steps, runs as the one kernel that PyTorch has for it.
 """
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.pytorch_utils import Conv1D
 
@@ -87,6 +89,20 @@ def split_attention(model: PreTrainedModel) -> PreTrainedModel:
             what = "cross-attention" if block.is_cross_attention else type(block.c_attn).__name__
             raise UserError(f"split_attention takes plain self-attention, got {what}; split before adding adapters")
         setattr(block, "c_attn", SplitProjection(block.c_attn))  # noqa: B010 (declared as a Conv1D)
+    return model
+
+
+def one_kernel_gelu(model: PreTrainedModel) -> PreTrainedModel:
+    """Let PyTorch's own ``GELU(approximate="tanh")`` compute each ``gelu_new``, in place: the same formula.
+
+    The logits stay the same to float rounding, and so does the configuration: what is saved names ``gelu_new``.
+
+    Returns:
+        The same model, for chaining.
+    """
+    for name, module in list(model.named_modules()):
+        if type(module) is NewGELUActivation:
+            model.set_submodule(name, nn.GELU(approximate="tanh"))
     return model
 
 

@@ -23,7 +23,7 @@ from transformers import (
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
-from delta_lora.models.gpt2 import split_attention
+from delta_lora.models.gpt2 import one_kernel_gelu, split_attention
 from delta_lora.models.package import package_checkpoint, package_of
 from delta_lora.models.settings import dropout_fields
 from delta_lora.places import place
@@ -156,7 +156,7 @@ def load_model(model: DictConfig, cache_dir: Path, dropouts: Mapping[str, float]
     check_loaded(model, loaded, found)
     if model.path is not None:
         loaded.name_or_path = loaded.config.name_or_path = str(model.path)  # what an adapter names as its base
-    return split_attention(loaded) if loaded.config.model_type == "gpt2" else loaded
+    return split_attention(one_kernel_gelu(loaded)) if loaded.config.model_type == "gpt2" else loaded
 
 
 def check_loaded(model: DictConfig, loaded: PreTrainedModel, found: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ def random_model(kind: str, config: PretrainedConfig, **overrides: Any) -> PreTr
     """
     config.update(overrides)
     model = CLASSES[kind].from_config(config)
-    return split_attention(model) if config.model_type == "gpt2" else model
+    return split_attention(one_kernel_gelu(model)) if config.model_type == "gpt2" else model
 
 
 def resolved_revision(model: DictConfig) -> str | None:
