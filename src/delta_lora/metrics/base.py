@@ -71,6 +71,29 @@ class ItemMeans(Resampler):
         return dict(zip(self.names, means.T, strict=True))
 
 
+class TokenLoss(Resampler):
+    """The mean loss of a target token, ``loss``: as training has it, a long reference counts more than a short one.
+
+    Args:
+        losses: summed over the target tokens of each item's references, in nats, (items,).
+        tokens: how many those are, (items,).
+    """
+
+    def __init__(self, losses: ArrayLike, tokens: ArrayLike) -> None:
+        self.statistics = np.stack([np.asarray(losses, np.float64), np.asarray(tokens, np.float64)], axis=1)
+        self.size = len(self.statistics)
+
+    def score(self, indices: ArrayLike | None = None) -> Scores:
+        """The mean over the target tokens of the items ``indices``."""
+        loss, tokens = select(self.statistics, indices).sum(axis=0)
+        return {"loss": float(loss / tokens)}
+
+    def scores(self, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The means of many selections, in one product."""
+        sums = counts @ self.statistics
+        return {"loss": sums[:, 0] / sums[:, 1]}
+
+
 def select(statistics: NDArray[_Scalar], indices: ArrayLike | None) -> NDArray[_Scalar]:
     """Rows ``indices`` of ``statistics`` (items, …), or all of them."""
     return statistics if indices is None else statistics[np.asarray(indices, dtype=np.intp)]

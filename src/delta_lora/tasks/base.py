@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.files import digest_of, known_sha256
-from delta_lora.metrics.base import Resampler
+from delta_lora.metrics.base import Resampler, TokenLoss
 from delta_lora.settings import checked
 from delta_lora.tasks.settings import TaskSettings
 
@@ -71,6 +71,11 @@ class Task(ABC):
         Raises:
             UserError: what is missing or wrong, and where.
         """
+        if self.settings.split == "dev" and self.generated:
+            raise UserError(
+                f"task.split=dev: the generated data of {self.settings.name} have no development set; choose settings "
+                "on the real data (task.source=official), or leave task.split at test"
+            )
         if self.local:
             self.check_local(self.fetch())
 
@@ -135,11 +140,17 @@ class Task(ABC):
 
     @abstractmethod
     def test_items(self) -> list[Item]:
-        """The test inputs in the official order, ``max_test_examples`` of them spread over the whole set."""
+        """The inputs of ``split`` in the official order, ``max_test_examples`` of them spread over the whole set."""
 
     @abstractmethod
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         """The task's metric suite over predictions, as ``predictions.jsonl`` holds them (:meth:`lines`)."""
+
+    def scorer(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
+        """:meth:`resampler`, or of a run that measured losses their mean."""
+        if lines and "tokens" in lines[0]:
+            return TokenLoss([line["loss"] for line in lines], [line["tokens"] for line in lines])
+        return self.resampler(lines)
 
     @staticmethod
     def lines(items: Sequence[Item], predictions: Sequence[str]) -> list[dict[str, Any]]:
@@ -151,7 +162,7 @@ class Task(ABC):
 
     def score(self, items: Sequence[Item], predictions: Sequence[str]) -> dict[str, float]:
         """The table's metrics, by column name and in the table's units."""
-        return self.columns_of(self.resampler(self.lines(items, predictions)).score())
+        return self.columns_of(self.scorer(self.lines(items, predictions)).score())
 
     def columns_of(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Of a metric suite's scores, those that the task's configuration lists.

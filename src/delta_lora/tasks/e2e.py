@@ -18,7 +18,7 @@ from delta_lora.tasks.spacing import spaced
 
 # Slot names as microsoft/LoRA writes them.
 SLOTS = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
-TRAIN, TEST = "trainset.csv", "testset_w_refs.csv"
+TRAIN, DEV, TEST = "trainset.csv", "devset.csv", "testset_w_refs.csv"
 SLOT = re.compile(r"\s*([^,\[\]]+)\[([^\]]*)\]\s*(?:,|$)")
 
 
@@ -90,14 +90,22 @@ class E2E(GenerationTask):
         return [(self.written(linearize(mr)), self.written(ref.strip())) for mr, ref in read_rows(folder / TRAIN)]
 
     def read_test(self, folder: Path) -> list[Item]:
-        references: dict[str, list[str]] = {}
-        for mr, ref in read_rows(folder / TEST):
-            references.setdefault(mr, []).append(self.written(ref))
-        return [Item(i, self.written(linearize(mr)), refs) for i, (mr, refs) in enumerate(references.items())]
+        return self.items(folder / TEST)
 
-    def written(self, text: str) -> str:
+    def read_dev(self, folder: Path) -> list[Item]:
+        return self.items(folder / DEV, valid=True)
+
+    def items(self, path: Path, *, valid: bool = False) -> list[Item]:
+        """The distinct inputs of a file with their references; ``valid`` as for :func:`spaced`."""
+        references: dict[str, list[str]] = {}
+        for mr, ref in read_rows(path):
+            references.setdefault(mr, []).append(self.written(ref, valid=valid))
+        written = {mr: self.written(linearize(mr), valid=valid) for mr in references}
+        return [Item(i, written[mr], refs) for i, (mr, refs) in enumerate(references.items())]
+
+    def written(self, text: str, *, valid: bool = False) -> str:
         """A text as the task has it."""
-        return spaced(text) if self.settings.text == "microsoft" else text
+        return spaced(text, valid=valid) if self.settings.text == "microsoft" else text
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.e2e import E2EResampler  # takes long to load

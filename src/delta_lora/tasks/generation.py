@@ -30,6 +30,14 @@ class GenerationTask(Task):
     def read_test(self, folder: Path) -> list[Item]:
         """Distinct test inputs with their references, in the files' order."""
 
+    def read_dev(self, folder: Path) -> list[Item]:
+        """Distinct inputs of the development set with their references, in the files' order.
+
+        Raises:
+            UserError: the task has none.
+        """
+        raise UserError(f"task.split=dev: task={self.settings.name} has no development set; leave task.split at test")
+
     def written(self, text: str) -> str:
         """An input's text as the task writes it, for inputs that come from elsewhere."""
         return text
@@ -41,13 +49,20 @@ class GenerationTask(Task):
     def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, list[int]]]:
         pairs = limit(self.read_train(self.fetch()), self.settings.max_train_examples)
         self.check_size(len(pairs))
+        return self.encoded(pairs, tokenizer, kind)
+
+    def encoded(
+        self, pairs: Sequence[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase", kind: str
+    ) -> list[dict[str, list[int]]]:
+        """(Input, target) pairs tokenized for a model of this kind, as it is trained on them."""
         train = self.settings.train
         if kind == "causal":
             return encode_causal(tokenizer, pairs, train.max_length)
         return encode_seq2seq(tokenizer, pairs, train.max_length, train.max_target_length or train.max_length)
 
     def test_items(self) -> list[Item]:
-        return spread(self.read_test(self.fetch()), self.settings.max_test_examples)
+        read = self.read_dev if self.settings.split == "dev" else self.read_test
+        return spread(read(self.fetch()), self.settings.max_test_examples)
 
 
 def causal_prompts(tokenizer: "PreTrainedTokenizerBase", sources: Sequence[str]) -> list[list[int]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
+HELD_OUT = slice(9, None, 10)  # of the training rows, for task.split=dev
+
 
 class GlueSettings(ClassificationSettings):
     """What is set of a GLUE task."""
@@ -46,7 +48,12 @@ class Glue(Task):
     @property
     def splits(self) -> list[str]:
         """The splits that are read."""
-        return ["train", *self.settings.evaluation_splits]
+        return ["train"] if self.held_out else ["train", *self.settings.evaluation_splits]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether every tenth training row is scored and not trained on: GLUE's own development sets are its test."""
+        return self.settings.split == "dev"
 
     def check_local(self, folder: Path) -> None:
         parquet.check_local(folder, self.splits)
@@ -82,11 +89,14 @@ class Glue(Task):
 
     def train_size(self) -> int:
         size = len(self.table("train")) if self.local else self.settings.train_examples
+        size -= len(range(size)[HELD_OUT]) if self.held_out else 0
         return min(size, self.settings.max_train_examples or size)
 
     def train_examples(self, tokenizer: "PreTrainedTokenizerBase", kind: str) -> list[dict[str, Any]]:
-        table = self.table("train")
-        rows = limit(list(table.itertuples(index=False, name=None)), self.settings.max_train_examples)
+        table = list(self.table("train").itertuples(index=False, name=None))
+        if self.held_out:
+            del table[HELD_OUT]
+        rows = limit(table, self.settings.max_train_examples)
         self.check_size(len(rows))
         encoded = self.encode(tokenizer, [row[:-1] for row in rows])
         cast = float if self.regression else int
@@ -107,8 +117,9 @@ class Glue(Task):
         most = self.settings.max_test_examples
         items: list[Item] = []
         start = 0
-        for split in self.settings.evaluation_splits:
-            rows = list(self.table(split).itertuples(index=False, name=None))
+        splits, part = (["train"], HELD_OUT) if self.held_out else (self.settings.evaluation_splits, slice(None))
+        for split in splits:
+            rows = list(self.table(split).itertuples(index=False, name=None))[part]
             items += [
                 Item(start + i, "\t".join(row[:-1]), [str(row[-1])], {"split": split, "sentences": list(row[:-1])})
                 for i, row in spread(list(enumerate(rows)), most)
@@ -131,7 +142,8 @@ class Glue(Task):
 
         name = self.settings.name.removeprefix("glue/")
         labels = [float(label) for line in lines for label in line["references"]]
-        matched = [line["split"] == "validation_matched" for line in lines] if name == "mnli" else None
+        halves = name == "mnli" and not self.held_out
+        matched = [line["split"] == "validation_matched" for line in lines] if halves else None
         predictions = [float(line["prediction"]) for line in lines]
         if not all("by_epoch" in line for line in lines):
             return GlueResampler(name, predictions, labels, matched)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from delta_lora.models.settings import Kind
 from delta_lora.settings import LARGEST, Count, Fraction, NotNegative, Positive, Probability, Settings, Texts, setting
 
+LOSS = "loss"  # the metric that needs no generated text
 WholeNumber = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
@@ -127,6 +128,10 @@ class TaskSettings(Settings):
         "the kinds of model that it fits", min_length=1, in_key=False
     )
     source: Literal["official", "generated"] = setting("official: the released files; generated: the tiny scale's")
+    split: Literal["test", "dev"] = setting(
+        "what is scored: test, the set that tables are of, or dev, the development set, on which settings are chosen",
+        default="test",
+    )
     max_train_examples: Count | None = setting("take only the first of the training set", unit="examples")
     max_test_examples: Count | None = setting("take only so many, spread over the test set", unit="inputs")
     train: TrainSettings = setting("how it is trained")
@@ -146,6 +151,24 @@ class GenerationSettings(TaskSettings):
 
     train: GenerationTrainSettings = setting("how it is trained")
     decode: DecodeSettings = setting("how its outputs are generated")
+
+    @property
+    def loss_only(self) -> bool:
+        """Whether a run measures the loss on the references and generates nothing."""
+        return tuple(self.metrics) == (LOSS,)
+
+    @model_validator(mode="after")
+    def loss_alone(self) -> Self:
+        """The loss needs no generated text, and the other metrics need one.
+
+        Raises:
+            ValueError: both are asked for.
+        """
+        if LOSS in self.metrics and not self.loss_only:
+            raise ValueError(
+                f"task.metrics={self.metrics}: give [{LOSS}] alone, which generates no text, or leave it out"
+            )
+        return self
 
 
 class ClassificationSettings(TaskSettings):

@@ -73,12 +73,10 @@ class WebNLG(GenerationTask):
         return with_texts(pairs, folder / "train")
 
     def read_test(self, folder: Path) -> list[Item]:
-        seen = {category for category, _, _ in train_entries(folder)}
-        items = [
-            Item(i, triples, texts, {"category": category, "seen": category in seen})
-            for i, (category, triples, texts) in enumerate(read_entries(folder / TEST))
-        ]
-        return with_texts(items, folder / TEST)
+        return with_texts(items_of(folder, [folder / TEST]), folder / TEST)
+
+    def read_dev(self, folder: Path) -> list[Item]:
+        return with_texts(items_of(folder, data_files(folder)["dev"]), folder / "dev")
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.webnlg import WebNLGResampler  # takes long to load
@@ -95,6 +93,16 @@ def data_files(folder: Path) -> dict[str, list[Path]]:
         "dev": sorted(folder.glob("dev/*/*.xml"), key=lambda path: path.relative_to(folder).as_posix()),
         "test": [folder / TEST] if (folder / TEST).is_file() else [],
     }
+
+
+def items_of(folder: Path, files: Sequence[Path]) -> list[Item]:
+    """The entries of these files, each with whether its category is one of the training entries'."""
+    seen = {category for category, _, _ in train_entries(folder)}
+    entries = (entry for path in files for entry in read_entries(path))
+    return [
+        Item(i, triples, texts, {"category": category, "seen": category in seen})
+        for i, (category, triples, texts) in enumerate(entries)
+    ]
 
 
 def with_texts(found: list[Found], place: Path) -> list[Found]:

@@ -30,20 +30,25 @@ class XSum(GenerationTask):
     Settings = XSumSettings
     settings: XSumSettings
 
+    @property
+    def scored(self) -> str:
+        """The split that is scored."""
+        return "validation" if self.settings.split == "dev" else "test"
+
     def check_local(self, folder: Path) -> None:
-        parquet.check_local(folder, ("train", "test"))
-        for split in ("train", "test"):
+        parquet.check_local(folder, ("train", self.scored))
+        for split in ("train", self.scored):
             self.table(folder, split)
 
     def download(self) -> Path:
         return from_hub(*self.remote())
 
     def files(self, folder: Path) -> list[Path]:
-        return [path for split in ("train", "test") for path in self.split_files(folder, split)]
+        return [path for split in ("train", self.scored) for path in self.split_files(folder, split)]
 
     def remote(self) -> list[HubFiles]:
         files = self.settings.files
-        patterns = tuple(f"{files.hub_folder}/{split}/*.parquet" for split in ("train", "test"))
+        patterns = tuple(f"{files.hub_folder}/{split}/*.parquet" for split in ("train", self.scored))
         return [HubFiles(files.repository, "dataset", files.revision, patterns)]
 
     def split_files(self, folder: Path, split: str) -> list[Path]:
@@ -60,7 +65,14 @@ class XSum(GenerationTask):
         return list(zip(table["document"], table["summary"], strict=True))
 
     def read_test(self, folder: Path) -> list[Item]:
-        table = self.table(folder, "test")
+        return self.items(folder)
+
+    def read_dev(self, folder: Path) -> list[Item]:
+        return self.items(folder)
+
+    def items(self, folder: Path) -> list[Item]:
+        """The documents of the scored split."""
+        table = self.table(folder, self.scored)
         return [
             Item(i, row.document, [row.summary], {"document_id": row.id})
             for i, row in enumerate(table.itertuples(index=False))

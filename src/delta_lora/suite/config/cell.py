@@ -59,6 +59,11 @@ class Cell:
         return self.task.settings.train
 
     @property
+    def measures_loss(self) -> bool:
+        """Whether the run generates no text, and measures the loss on the references."""
+        return isinstance(self.task.settings, GenerationSettings) and self.task.settings.loss_only
+
+    @property
     def decode(self) -> DecodeSettings | None:
         """How texts are generated; None where none are."""
         return self.task.settings.decode if isinstance(self.task.settings, GenerationSettings) else None

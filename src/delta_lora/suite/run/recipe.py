@@ -29,6 +29,7 @@ from delta_lora.suite.records.records import Run, find_run, outputs, read_run, r
 from delta_lora.suite.run.alignment import alignment
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
+from delta_lora.suite.run.losses import measure_losses
 from delta_lora.suite.run.memory import as_memory_allows
 from delta_lora.suite.run.progress import TrainingProgress
 from delta_lora.suite.run.results import Predicted, TrainResult
@@ -103,6 +104,8 @@ def train_and_predict(cell: Cell, inputs: Inputs, tracker: Tracker, folder: Path
         training = train_once(cell, trainer, callbacks, folder)
         del trainer  # and with it the optimizer's state, before there is decoding
         keep_adapter(cell, folder)
+        if cell.measures_loss:
+            return keep_predictions(cell, folder, measure_losses(cell, inputs), Predicted(training, counts))
         texts, seconds = decode_items(cell, inputs)
         lines = cell.task.lines(inputs.items, texts)
         return keep_predictions(cell, folder, lines, Predicted(training, counts, decode_seconds=seconds))

@@ -27,7 +27,7 @@ def score_and_record(cell: Cell, folder: Path, predicted: Predicted, tracker: Tr
     """Score the predictions and write the record, which tells of the machine that made them."""
     began = time.time()
     with said_each_minute(cell.name, "scoring"):
-        resampler = cell.task.resampler(read_jsonl(folder / "predictions.jsonl"))
+        resampler = cell.task.scorer(read_jsonl(folder / "predictions.jsonl"))
         metrics = cell.task.columns_of(resampler.score())
     wall = {"wall_seconds": round(predicted.seconds + time.time() - began, 2)}
     record: dict[str, Any] = {

@@ -162,7 +162,7 @@ def resampler_of(run: Run) -> Resampler:
     try:
         kind = task_class(task)
         # Unchecked: an older run may have had other settings, and its predictions are scored all the same.
-        return kind(kind.Settings.model_construct(**task), None, run.path).resampler(run.predictions())
+        return kind(kind.Settings.model_construct(**task), None, run.path).scorer(run.predictions())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{run.path / 'predictions.jsonl'} cannot be read as predictions of "
