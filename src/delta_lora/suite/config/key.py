@@ -11,6 +11,7 @@ from delta_lora.models.settings import ModelSettings, made_here
 from delta_lora.settings import checked, key_part
 from delta_lora.suite.config.init_from import start_key
 from delta_lora.tasks.base import Task
+from delta_lora.tasks.settings import LOSS, GenerationSettings
 
 RECIPE = 3  # part of every key: raise it when a change of the code changes a run's numbers
 
@@ -34,6 +35,8 @@ def run_key(config: DictConfig, task: Task) -> str:
     }
     if config.task.get("init_from") is not None:
         parts["task"]["init_from"] = start_key(config)
+    if isinstance(task.settings, GenerationSettings) and task.settings.loss_only:
+        parts["measured"] = LOSS  # other runs can be scored by other metrics later; this one has no texts
     if made_here(model):
         from delta_lora.tiny.models import MODELS
 
