@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.runs import elsewhere
@@ -12,13 +13,17 @@ from delta_lora.metrics import java
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.records.records import read_jsonl, run_folder, write_jsonl
-from delta_lora.suite.run import recipe
+from delta_lora.suite.run import recipe, scoring
 from delta_lora.suite.run.recipe import run_cell
 from delta_lora.suite.run.scoring import score_waiting
 
 
 def no_java() -> Path:
     raise UserError("there is no Java")
+
+
+def unknown_setting(config: DictConfig, **kwargs: Any) -> None:
+    raise UserError("there is no setting task.new")
 
 
 def made_on(device: str, config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -85,6 +90,10 @@ def test_what_belongs_to_another_run_or_is_damaged_is_not_scored(
     runs, problems = score_waiting(resolved(config))
     assert not runs and folder.name in problems[0] and "is not scored" in problems[0]
     aside.rename(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "build_cell", unknown_setting)
+        runs, problems = score_waiting(resolved(config))
+    assert not runs and problems == [f"{folder} is not scored: there is no setting task.new"]
     lines = read_jsonl(folder / "predictions.jsonl")
     write_jsonl(folder / "predictions.jsonl", [lines[0] | {"prediction": "better"}, *lines[1:]])
     assert score_waiting(resolved(config)) == ([], [])

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.config.cell import Cell, build_cell
 from delta_lora.suite.machine import ranks
@@ -73,7 +74,11 @@ def score_waiting(here: DictConfig) -> tuple[list[Run], list[str]]:
             continue
         config = OmegaConf.merge(OmegaConf.load(folder / "config.yaml"), folders, {"score": "now"})
         assert isinstance(config, DictConfig)
-        cell = build_cell(config, to_run=False)
+        try:
+            cell = build_cell(config, to_run=False)
+        except UserError as error:
+            problems.append(f"{folder} is not scored: {error}")
+            continue
         if cell.key != folder.name:
             problems.append(f"{folder} is not scored: its settings and the data here belong to another run, {cell.key}")
             continue
