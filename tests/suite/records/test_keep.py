@@ -9,8 +9,10 @@ from helpers import ROOT
 from helpers.table_records import grid_of, write_run
 from omegaconf import DictConfig
 
+from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.config.grid import GridCell
 from delta_lora.suite.pages.render import find_table
+from delta_lora.suite.plan.plan import plan_cell
 from delta_lora.suite.plan.speeds import Speeds
 from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import Run, find_run, kept_folder, kept_runs, made_runs, read_run, read_runs
@@ -71,7 +73,9 @@ def test_tables_and_plans_find_it(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "runs")
     assert find_run(tmp_path, run.key) == read_runs(tmp_path)[0] and not made_runs(tmp_path)
     assert [found.key for found in find_table(grid_of(tmp_path, "table=table1", "scale=laptop")).runs] == [run.key]
-    assert Speeds(tmp_path, tmp_path).runs == 0, "its speed is another machine's"
+    speeds = Speeds(tmp_path, tmp_path)
+    assert speeds.runs == 0, "its speed is another machine's"
+    assert plan_cell(build_cell(grid.cells[0].config, to_run=False), "full", None, speeds).state == "done"
 
 
 def test_a_kept_run_is_not_trained_again(
