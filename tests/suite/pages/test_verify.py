@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 from helpers.table_records import grid_of, write_run
 
+from delta_lora.suite.pages.figure_page import render_figure3
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.verify import same, verify
 from delta_lora.suite.records.keep import keep_run
@@ -150,3 +151,22 @@ def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         script.main(["scale=tiny", f"results_dir={results}", "sample=3"])
     assert ended.value.code == 1 and f"wrong: {LORA}" in capsys.readouterr().err
+
+
+def test_a_changed_number_of_the_figure_is_found(tmp_path: Path) -> None:
+    asked = ["table=figure3", "scale=tiny"]
+    measured = {"cosine": 0.9, "weight_norm": 10.0, "update_norm": 2.0, "rank": 4, "entropy_rank": 3.0}
+    for number, cell in enumerate(grid_of(tmp_path, *asked).cells):
+        run = write_run(tmp_path, cell, {}, [])
+        found = measured | {"cosine": 0.9 - 0.01 * number, "singular_values": [1.5, 1.0, 0.75, 0.4]}
+        layers = {f"transformer.h.{block}.attn.c_attn.{name}_proj": found for block in (0, 1) for name in "qv"}
+        (run.path / "similarity.json").write_text(json.dumps(layers))
+        keep_run(run, tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    render_figure3([*asked, f"results_dir={tmp_path}"])
+    here = ["scale=tiny", f"results_dir={tmp_path}"]
+    assert (verify(here, 0).pages, verify(here, 0).wrong) == (["figure3"], [])
+    file = tmp_path / "tiny" / "figure3.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace(",0.9,", ",0.99,", 1), encoding="utf-8")
+    (line_found,) = verify(here, 0).wrong
+    assert line_found.startswith("figure3.csv: ") and ".h.0." in line_found and "cosine: 0.99, not 0.9" in line_found
