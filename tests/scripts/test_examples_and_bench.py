@@ -1,5 +1,6 @@
 """The scripts and the example that come with the library, run for real."""
 
+import csv
 import importlib.util
 import json
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 from helpers import ROOT
 
+from delta_lora.suite.bench import scoring
 from delta_lora.suite.bench.cases import METHODS
 
 
@@ -59,3 +61,39 @@ def test_the_benchmark_measures_every_method(tmp_path: Path) -> None:
     assert rows["full"]["checkpoint_ratio"] > 100 and rows["full"]["peak_memory_ratio"] > 1.5
     assert rows["lora"]["step_ratio"] == rows["lora"]["peak_memory_ratio"] == 1
     assert "| roberta-base | delta-lora (folded) |" in (tmp_path / "cpu.md").read_text()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three of E2E's instances, one with two references."""
+    rows = [("name[The Vaults], eatType[pub]", text) for text in ("The Vaults is a pub.", "A pub is The Vaults.")]
+    rows += [(f"name[The Mill], food[{food}]", f"The Mill serves {food} food.") for food in ("Thai", "French")]
+    (tmp_path / "e2e").mkdir()
+    with (tmp_path / "e2e/testset_w_refs.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("mr", "ref"), *rows])
+    return tmp_path
+
+
+def test_what_is_scored_is_a_reference_held_out(data: Path) -> None:
+    hypotheses, references = scoring.held_out(data / "e2e")
+    assert hypotheses == ["A pub is The Vaults.", "The Mill serves Thai food.", "The Mill serves French food."]
+    assert references == [["The Vaults is a pub."], [hypotheses[1]], [hypotheses[2]]]
+
+
+@pytest.mark.slow
+def test_scoring_is_measured_beside_the_official_code(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scores are the same; the clocks of children count, or METEOR would seem to cost nothing."""
+    load("bench").main(["--score", "--data", str(data), "--output", str(data)])
+    page = (data / "score.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == page and "3 texts against 3 references" in page
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in page.splitlines() if line.startswith("| ")}
+    for name in ("METEOR", "ROUGE-L", "CIDEr"):
+        assert float(cells[name][4].rstrip(" |")) < 1e-9
+    assert float(cells["METEOR"][1]) > 0.1 and float(cells["METEOR"][2]) > 0.1
+    assert float(cells["each later cell"][1]) < float(cells["a first cell"][1])
+
+
+def test_scoring_without_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load("bench").main(["--score", "--data", str(tmp_path)])
+    assert "no testset_w_refs.csv" in capsys.readouterr().err

@@ -67,7 +67,7 @@ class E2EResampler(Resampler):
         all_refs = tuple(text for item in refs for text in item)
         with ThreadPoolExecutor() as java:  # what Java computes meanwhile
             coco_hypotheses, flat = java.submit(ptb_tokenize, hypotheses), java.submit(_reference_tokens, all_refs)
-            self._bleu, self._nist = _mteval_statistics(hypotheses, refs)
+            self._bleu, self._nist = bleu_and_nist_statistics(hypotheses, refs)
             tokens = iter(flat.result())
             coco = coco_hypotheses.result(), [[next(tokens) for _ in item] for item in refs]
             meteor_rows = java.submit(meteor_statistics, *coco)
@@ -107,9 +107,10 @@ def _mteval(text: str) -> Counted:
     return Counted([token.lower() for token in tokenize(text)] or [""], NIST_ORDER)
 
 
-def _mteval_statistics(
-    hypotheses: list[str], references: list[list[str]]
+def bleu_and_nist_statistics(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What BLEU (segments, 6) and NIST (segments, 7) add up over segments, each text one line."""
     counted = [[_mteval(text) for text in item] for item in references]
     bits = information(counted)
     pairs = list(zip(map(_mteval, hypotheses), counted, strict=True))
