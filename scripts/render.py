@@ -38,9 +38,11 @@ def table(overrides: Sequence[str], force: bool) -> Rendered:
 def figure(overrides: Sequence[str], force: bool) -> Rendered:
     """Figure 3, or another of its kind."""
     from delta_lora.suite.pages.figure_page import render_figure3, title
+    from delta_lora.suite.tables.table import comparable
 
     found, claims, paths = render_figure3(overrides, force)
-    return [title(found), *(f"{c.claim.says}: {c.verdict}." for c in claims)], found.problems, paths
+    ours = comparable(found.grid)
+    return [title(found), *(f"{c.claim.says}: {c.verdict.text(ours)}." for c in claims)], found.problems, paths
 
 
 def claims(overrides: Sequence[str], force: bool) -> Rendered:

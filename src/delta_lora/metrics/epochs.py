@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delta_lora.metrics.base import Scores, check_items
-from delta_lora.metrics.glue import GlueResampler, as_labels
+from delta_lora.metrics.glue import Floats, GlueResampler, as_labels, score_of, summands
 
 SPLITS = 50
 LAST, CROSS_FITTED = "-last", "-cross-fitted"  # after a metric's name
-
-Floats = NDArray[np.float64]
 
 
 class EpochResampler(GlueResampler):
@@ -49,7 +47,6 @@ class EpochResampler(GlueResampler):
         self._halves = splits(self.size)
         # (items, epochs · sums), (items, sums): of whatever items, their sums are one product.
         self._after = np.concatenate([summands(self.metric, epoch, self._references) for epoch in after], axis=1)
-        self._reported = summands(self.metric, self._predictions, self._references)
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The scores over the examples ``indices``; the cross-fitted one is left out where a half has none of them."""
@@ -61,16 +58,11 @@ class EpochResampler(GlueResampler):
 
     def scores(self, counts: Floats) -> dict[str, Floats]:
         """The scores of many selections, in a product for each split."""
-        sums = self._reported.shape[1]
-        found = {
-            self.metric: score_of(self.metric, counts @ self._reported),
-            f"{self.metric}{LAST}": score_of(self.metric, counts @ self._after[:, -sums:]),
+        last = self._after[:, -self._reported.shape[1] :]
+        return super().scores(counts) | {
+            f"{self.metric}{LAST}": score_of(self.metric, counts @ last),
             f"{self.metric}{CROSS_FITTED}": self.cross_fitted(counts),
         }
-        if self._matched is not None:
-            for name, part in (("matched", self._matched), ("mismatched", ~self._matched)):
-                found[f"accuracy-{name}"] = score_of(self.metric, counts @ (self._reported * part[:, None]))
-        return found
 
     def cross_fitted(self, counts: Floats) -> Floats:
         """The mean over the splits, and over both directions of each, of the chosen epoch's score on the other half.
@@ -95,34 +87,3 @@ def splits(size: int) -> NDArray[np.bool_]:
     """The fixed splits of ``size`` items, (`SPLITS`, size): a half of them, drawn without replacement, is True."""
     rng = np.random.default_rng([0, size])
     return np.stack([rng.permutation(size) < size // 2 for _ in range(SPLITS)])
-
-
-def summands(metric: str, predictions: Floats, references: Floats) -> Floats:
-    """What each item adds to the sums that a metric is made of, (items, sums)."""
-    if metric == "matthews":
-        pairs = [(1, 1), (0, 0), (1, 0), (0, 1)]  # true and false positives and negatives
-        columns = [(predictions == said) & (references == right) for said, right in pairs]
-    elif metric == "pearson":
-        x, y = predictions - predictions.mean(), references - references.mean()  # a shift changes no correlation
-        columns = [np.ones_like(x), x, y, x * x, y * y, x * y]
-    else:
-        columns = [predictions == references, np.ones(len(references))]
-    return np.stack(columns, axis=1).astype(np.float64)
-
-
-def score_of(metric: str, sums: Floats) -> Floats:
-    """A metric × 100 from the sums of `summands`, (…, sums) → (…): NaN without items, 0 for no correlation."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if metric == "accuracy":
-            return 100 * sums[..., 0] / sums[..., 1]
-        if metric == "matthews":
-            tp, tn, fp, fn = np.moveaxis(sums, -1, 0)
-            empty = sums.sum(axis=-1) == 0
-            above, below = tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
-        else:
-            n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-            empty = n == 0
-            spread_x, spread_y = n * xx - x * x, n * yy - y * y
-            constant = (spread_x <= 1e-12 * n * xx) | (spread_y <= 1e-12 * n * yy)
-            above, below = n * xy - x * y, np.where(constant, 0, np.sqrt(spread_x) * np.sqrt(spread_y))
-        return np.where(empty, np.nan, 100 * np.where(below > 0, above / below, 0))

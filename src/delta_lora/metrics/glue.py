@@ -27,6 +27,8 @@ TASKS: dict[str, int | None] = {
     "stsb": None,
 }
 _MOST = 1e100  # of a similarity, so that its square is a number
+Floats = NDArray[np.float64]
+
 _CORRELATIONS = {"cola": "matthews", "stsb": "pearson"}
 
 
@@ -89,6 +91,7 @@ class GlueResampler(Resampler):
         self._predictions = as_labels(task, "prediction", predictions)
         self._references = as_labels(task, "reference", references)
         self._matched = None if matched is None else _matched_flags(task, matched, self.size)
+        self._reported = summands(self.metric, self._predictions, self._references)  # (items, sums)
 
     def score(self, indices: ArrayLike | None = None) -> Scores:
         """The scores over the examples ``indices``, in the units of :func:`score`."""
@@ -107,6 +110,46 @@ class GlueResampler(Resampler):
                 if mask.any():
                     scores[f"accuracy-{name}"] = 100 * float(right[mask].mean())
         return scores
+
+    def scores(self, counts: Floats) -> dict[str, Floats]:
+        """The scores of many selections, in one product."""
+        found = {self.metric: score_of(self.metric, counts @ self._reported)}
+        if self._matched is not None:
+            for name, part in (("matched", self._matched), ("mismatched", ~self._matched)):
+                if part.any():
+                    found[f"accuracy-{name}"] = score_of(self.metric, counts @ (self._reported * part[:, None]))
+        return found
+
+
+def summands(metric: str, predictions: Floats, references: Floats) -> Floats:
+    """What each item adds to the sums that a metric is made of, (items, sums)."""
+    if metric == "matthews":
+        pairs = [(1, 1), (0, 0), (1, 0), (0, 1)]  # true and false positives and negatives
+        columns = [(predictions == said) & (references == right) for said, right in pairs]
+    elif metric == "pearson":
+        x, y = predictions - predictions.mean(), references - references.mean()  # a shift changes no correlation
+        columns = [np.ones_like(x), x, y, x * x, y * y, x * y]
+    else:
+        columns = [predictions == references, np.ones(len(references))]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def score_of(metric: str, sums: Floats) -> Floats:
+    """A metric × 100 from the sums of `summands`, (…, sums) → (…): NaN without items, 0 for no correlation."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if metric == "accuracy":
+            return 100 * sums[..., 0] / sums[..., 1]
+        if metric == "matthews":
+            tp, tn, fp, fn = np.moveaxis(sums, -1, 0)
+            empty = sums.sum(axis=-1) == 0
+            above, below = tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
+        else:
+            n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+            empty = n == 0
+            spread_x, spread_y = n * xx - x * x, n * yy - y * y
+            constant = (spread_x <= 1e-12 * n * xx) | (spread_y <= 1e-12 * n * yy)
+            above, below = n * xy - x * y, np.where(constant, 0, np.sqrt(spread_x) * np.sqrt(spread_y))
+        return np.where(empty, np.nan, 100 * np.where(below > 0, above / below, 0))
 
 
 def _check_task(task: str) -> None:

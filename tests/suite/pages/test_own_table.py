@@ -103,9 +103,9 @@ def test_its_files_have_its_name_and_nothing_of_the_papers(copy: Path) -> None:
     page, csv, tex = ((folder / f"mine.{suffix}").read_text(encoding="utf-8") for suffix in ("md", "csv", "tex"))
     assert page.startswith("# mine: Two ranks on XSum, bart-tiny\n")
     assert "| Delta-LoRA (Ours) | 2 | 0.375M | – | **90.00** | **45.00** |" in page
-    assert "1 comparison" not in page and "2 comparisons: 2 reproduced." in page
-    assert "| Comparison | Our gain | 95 % interval | Verdict |" in page
-    assert "| Delta-LoRA (Ours), Rank = 2 against LoRA (repr.), Rank = 2, Rouge-1 | +50.00 |" in page
+    assert "1 comparison" not in page and "2 comparisons: 2 with too few runs." in page
+    assert "| Comparison | Holds if | Our gain | 95 % interval | Seeds | Verdict |" in page
+    assert "| Delta-LoRA (Ours), Rank = 2 against LoRA (repr.), Rank = 2, Rouge-1 | above 0 | +50.00 |" in page
     assert r"\label{tab:delta-lora-mine}" in tex and "90.00" in tex
     assert csv.splitlines()[0].startswith("row,label,rank,trainable,extra_updatable,Rouge-1,Rouge-1 sd,")
     for text in (page.split("## Claims")[0].split("**From**")[0].replace(str(copy), ""), csv.splitlines()[0], tex):
@@ -121,12 +121,14 @@ def test_a_sweep_of_ones_own_has_curves(copy: Path) -> None:
 
 def test_the_terminal_the_notebooks_and_the_claims_show_it(printed: str, copy: Path) -> None:
     assert "mine: Two ranks on XSum, bart-tiny" in printed.split("SHOWN")[0]
-    assert "reproduced: Delta-LoRA beats LoRA at rank 2 (mine)" in printed
+    assert "1 run: difference, item interval: Delta-LoRA beats LoRA at rank 2 (mine)" in printed
     html = printed.split("HTML")[1].split("SHOWN")[0]
     assert "<th>Rouge-1 ↑</th>" in html and "ranks: Two ranks on XSum, bart-tiny" in html
     assert "paper" not in html and "difference" not in html and "<td><strong>90.00</strong></td>" in html
     claims = (copy / "results/tiny/claims.md").read_text(encoding="utf-8")
-    assert "| mine | Delta-LoRA beats LoRA at rank 2 | 2 reproduced | reproduced |" in claims
+    assert (
+        "| mine | Delta-LoRA beats LoRA at rank 2 | 2 with too few runs | 1 run: difference, item interval |" in claims
+    )
     assert "Delta-LoRA (Ours), Rank = 4" in (copy / "results/tiny/examples.json").read_text(encoding="utf-8")
 
 

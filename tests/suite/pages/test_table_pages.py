@@ -94,12 +94,12 @@ def test_the_markdown_page_is_whole(xsum_runs: list[str]) -> None:
 def test_the_claims_stand_beneath_with_their_verdicts(xsum_runs: list[str]) -> None:
     _, files = rendered(xsum_runs)
     claims = files[".md"].split("## Claims")[1]
-    assert "12 comparisons: 4 reproduced, 8 not run." in claims
+    assert "12 comparisons: 4 with too few runs, 8 not run." in claims
     line = next(line for line in claims.splitlines() if "against LoRA" in line and "Rouge-1 |" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:3] == ["+0.22", "+30.00"]  # 43.49 - 43.27 in the paper's table; 60 - 30 in ours
-    assert cells[4] == "reproduced"
-    low, high = (float(text) for text in cells[3].split(" to "))
+    assert cells[1:4] == ["above 0", "+0.22", "+30.00"]  # 43.49 - 43.27 in the paper's table; 60 - 30 in ours
+    assert cells[5:] == ["1", "–", "1 run: difference, item interval"]
+    low, high = (float(text) for text in cells[4].split(" to "))
     assert 0 < low < high
 
 
@@ -145,7 +145,7 @@ def test_the_terminal_shows_ours_the_papers_and_the_verdicts(xsum_runs: list[str
     assert "60.00" in text
     assert "43.49" in text
     assert "Not comparable with the paper" in text
-    assert "4 reproduced" in text
+    assert "4 with too few runs" in text
 
 
 def test_without_a_finished_run_the_command_that_makes_them_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A table as LaTeX."""
 
-from delta_lora.suite.pages.view import NOT_RUN, Entry, TableView
+from delta_lora.suite.pages.view import Entry, TableView
+from delta_lora.suite.pages.words import NOT_RUN
 
 
 def latex(view: TableView) -> str:

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 
+from delta_lora.suite.pages.claim_texts import ClaimView
 from delta_lora.suite.pages.epochs import EPOCH_NOTE
 from delta_lora.suite.pages.texts import Texts
-from delta_lora.suite.pages.view import NOT_RUN, ClaimView, Entry, TableView
+from delta_lora.suite.pages.view import Entry, TableView
+from delta_lora.suite.pages.words import NOT_RUN
 
 LONG = 8  # lines of comparisons that a page shows without being asked
 CLAIM_NOTE = (
-    "A gain is positive where the claim holds, also for scores of which a low one is good. Interval: a paired "
-    "bootstrap over the test items (1,000 resamples), and over the seeds where there are several. Reproduced: it "
-    "lies above 0; not reproduced: it lies below; within noise: it holds 0."
+    "A gain is positive where the first row is better, also for scores of which a low one is good: the mean over the "
+    "seeds of the difference on the whole test set. Interval: 95 %, with the error of the runs and of the test items "
+    "(10,000 draws of them); with one run, of the items alone. The paper's size: whether the interval holds the "
+    "paper's gain. No verdict below three seeds, a provisional one below five (docs/statistics.md)."
 )
 SHAPE_NOTE = (
     "Best of ours: among the rows that have been run. Spearman's ρ: the rank correlation of our column with the "
-    "paper's (1: the same order, -1: the reverse) over the rows that both have; with few rows it says little."
+    "paper's (1: the same order, -1: the reverse) over the rows that both have, at least five: with fewer no order "
+    "is significant. The critical value is what random orders reach in 5 % of cases, either way, at most."
 )
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from delta_lora.files import write_whole
-from delta_lora.suite.pages.view import setting_head
+from delta_lora.suite.pages.words import setting_head
 from delta_lora.suite.tables.table import Table
 
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"

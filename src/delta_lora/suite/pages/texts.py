@@ -10,3 +10,8 @@ class Texts:
     heads: list[str]
     lines: list[list[str]]
     numeric: tuple[int, ...] = ()
+
+
+def first_capital(text: str) -> str:
+    """A text that begins a sentence; the rest stays as it is."""
+    return text[:1].upper() + text[1:]

@@ -2,23 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from delta_lora.suite.pages.claim_texts import ClaimView, claim_view
 from delta_lora.suite.pages.epochs import epoch_texts
 from delta_lora.suite.pages.provenance import facts, models, notes, warning
 from delta_lora.suite.pages.texts import Texts
-from delta_lora.suite.tables.claims import Claim, Comparison
-from delta_lora.suite.tables.compare import Verdict
+from delta_lora.suite.pages.words import NONE, NOT_RUN, row_title, setting_head
+from delta_lora.suite.tables.claims import Claim
 from delta_lora.suite.tables.shape import Shape, best, decimals, shapes
 from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, Number, Row, Table
 
-NOT_RUN: Verdict = "not run"
-NONE = "–"
-HEADS = {"learning_rate": "Learning rate", "update_ratio": "λ", "start_steps": "K"}
 PARAMETERS = {"trainable": "Trainable", "extra_updatable": "Extra updatable"}
 MEBI = 2**20
-CLAIM_HEADS = ["Comparison", "Paper's gain", "Our gain", "95 % interval", "Verdict"]
-SHAPE_HEADS = ["Column", "Best of ours", "Best of the paper's", "Spearman's ρ", "Rows"]
+SHAPE_HEADS = ["Column", "Best of ours", "Best of the paper's", "Spearman's ρ", "5 % critical value", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,6 @@ class Entry:
     paper_best: bool = False
     difference: str = ""
     change: Literal["better", "worse", "same", ""] = ""
-
-
-@dataclass(frozen=True)
-class ClaimView:
-    """A sentence, how it fared (``5 comparisons: 3 reproduced, 2 within noise``), its verdict and its comparisons."""
-
-    says: str
-    summary: str
-    verdict: Verdict
-    comparisons: Texts
 
 
 @dataclass(frozen=True)
@@ -118,11 +105,6 @@ def columns(table: Table) -> list[Column]:
     return [*(Column(head) for head in (*labels, *settings, *parameters)), *(Column(head, True) for head in scores)]
 
 
-def setting_head(head: str) -> str:
-    """What a setting is called in a heading."""
-    return HEADS.get(head, head.replace("_", " ").capitalize())
-
-
 def entries(table: Table) -> list[list[Entry]]:
     """The cells, row by row, under `columns`."""
     ours = {column: best(table, column, ours=True) for column in table.spec.columns}
@@ -184,45 +166,6 @@ def score_text(score: Number, digits: int) -> str:
     return text if score.seeds == score.asked else f"{text} ({score.seeds} of {score.asked})"
 
 
-def row_title(table: Table, row: Row, of_paper: bool = False) -> str:
-    """A row in words, with our settings or the paper's: ``LoRA (repr.), learning rate = 3e-3``, ``λ = 2``."""
-    settings = [
-        f"{setting_head(head).replace('Learning', 'learning')} = {text}"
-        for head, (mine, printed) in row.settings.items()
-        if (text := (printed or mine) if of_paper else (mine or printed)) != NOT_PRINTED
-    ]
-    return ", ".join([*([row.label] if "method" in table.spec.rows else []), *settings]) or row.name
-
-
-def claim_view(table: Table, claim: Claim) -> ClaimView:
-    """A sentence and its comparisons; a table of one's own has no gain of the paper's."""
-    counted = [f"{count} {verdict}" for verdict in get_args(Verdict) if (count := claim.count(verdict))]
-    total = len(claim.comparisons)
-    summary = f"{total} {'comparison' if total == 1 else 'comparisons'}: {', '.join(counted)}"
-    lines = [comparison_texts(table, comparison) for comparison in claim.comparisons]
-    if table.of_paper:
-        return ClaimView(claim.says, summary, claim.verdict, Texts(CLAIM_HEADS, lines, (1, 2, 3)))
-    heads, lines = CLAIM_HEADS[:1] + CLAIM_HEADS[2:], [line[:1] + line[2:] for line in lines]
-    return ClaimView(claim.says, summary, claim.verdict, Texts(heads, lines, (1, 2)))
-
-
-def comparison_texts(table: Table, comparison: Comparison) -> list[str]:
-    """The two rows and the column, the paper's gain, ours, its interval and the verdict, as text."""
-    digits = decimals(table, comparison.column)
-    gain = comparison.gain
-    rows = f"{row_title(table, comparison.better)} against {row_title(table, comparison.worse)}"
-    printed = NONE if comparison.table_gain is None else f"{comparison.table_gain:+.2f}"
-    if comparison.text_gain is not None and f"{comparison.text_gain:+.2f}" != printed:
-        printed = f"{comparison.text_gain:+.2f} in the text, {printed} in the table"
-    return [
-        f"{rows}, {comparison.column}",
-        printed,
-        NOT_RUN if gain is None else f"{gain.difference:+.{digits}f}",
-        NONE if gain is None else f"{gain.low:+.{digits}f} to {gain.high:+.{digits}f}",
-        comparison.verdict,
-    ]
-
-
 def shape_texts(table: Table, found: Sequence[Shape]) -> Texts:
     """The columns' shapes under `SHAPE_HEADS`."""
     rows = sum(not row.quoted for row in table.rows)
@@ -232,5 +175,6 @@ def shape_texts(table: Table, found: Sequence[Shape]) -> Texts:
         known = NONE if shape.correlation is None else f"{round(shape.correlation, 2) + 0.0:+.2f}"
         ours = " and ".join(row_title(table, row) for row in shape.ours)
         paper = " and ".join(row_title(table, row, of_paper=True) for row in shape.paper)
-        lines.append([shape.column, ours, paper, known, f"{shape.rows} of {rows}"])
-    return Texts(SHAPE_HEADS, lines, (3, 4))
+        needed = NONE if shape.critical is None else f"±{shape.critical:.2f}"
+        lines.append([shape.column, ours, paper, known, needed, f"{shape.rows} of {rows}"])
+    return Texts(SHAPE_HEADS, lines, (3, 4, 5))

@@ -1,7 +1,7 @@
 """From run records to a table, each cell ours beside the paper's."""
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,21 @@ from omegaconf import OmegaConf
 from delta_lora import paper
 from delta_lora.errors import UserError
 from delta_lora.suite.config.cell import is_number
-from delta_lora.suite.config.grid import Grid, GridCell
+from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run
-from delta_lora.suite.tables.spec import TableSpec, names_with, table_spec
+from delta_lora.suite.tables.spec import OF, TableSpec, names_with, table_spec
 from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, QUOTED, Number, Row, Table
 
 LONGEST = 10**9  # seconds that a run can say it took: 30 years
 MOST_PARAMETERS = 10**15
 
 
-def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
+def build_table(grid: Grid, runs: Sequence[Run], borrowing: bool = True) -> Table:
     """Put the finished runs of a grid's cells into its table, beside the paper's numbers where the paper has it.
 
     A run stands in the table only if its key is that of a cell as composed now, so a record of another
     configuration never does. A record without one of its cell's metrics is left out, and reported in
-    ``problems``.
+    ``problems``. ``borrowing``: the rows of other tables that the table names are built, too.
 
     Raises:
         UserError: the overrides name no table; its section is wrong; the grid has two cells for one place in it.
@@ -58,7 +58,25 @@ def build_table(grid: Grid, runs: Sequence[Run]) -> Table:
                     found[column][cell.config.seed] = run
         rows.append(make_row(spec, name, members, lines.get(name, {}), found))
     metrics = {column: metric for cell in grid.cells for column, metric in cell_metrics(spec, cell).items()}
-    return Table(grid.table, spec, grid, metrics, rows, list(problems))
+    return Table(grid.table, spec, grid, metrics, rows, list(problems), borrow(spec, grid, runs) if borrowing else {})
+
+
+def borrow(spec: TableSpec, grid: Grid, runs: Sequence[Run]) -> dict[str, Row]:
+    """The rows of other tables that a table names (``table5: lora``), at the same scale and seeds.
+
+    Raises:
+        UserError: there is no such table, or it has no such row.
+    """
+    found: dict[str, Row] = {}
+    shared = [word for word in grid.overrides if not word.startswith(("table=", "method", "hydra"))]
+    for other in sorted({name.partition(OF)[0] for name in spec.named if OF in name}):
+        if other not in names_with("table"):
+            raise UserError(f"configs/table/{grid.table}.yaml names a row of {other!r}, which is no table")
+        rows = build_table(compose_grid([f"table={other}", *shared]), runs, borrowing=False).rows
+        found |= {f"{other}{OF}{row.name}": row for row in rows}
+    if absent := sorted(name for name in spec.named if OF in name and name not in found):
+        raise UserError(f"configs/table/{grid.table}.yaml names {', '.join(absent)}; there are {', '.join(found)}")
+    return {name: row for name, row in found.items() if name in spec.named}
 
 
 def check_places(spec: TableSpec, name: str, cells: Sequence[GridCell]) -> None:
@@ -185,15 +203,8 @@ def make_row(
             for head, path in spec.rows.items()
             if head != "method"
         },
-        scores={column: number(list(values[column].values()), asked) for column in spec.columns},
+        scores={column: Number(values[column], asked) if values[column] else None for column in spec.columns},
         printed={column: line.get(column, "") for column in [*spec.columns, *COUNTS]},
         counts={kind: sorted({run.counts[kind] for run in ran}) for kind in COUNTS},
         runs=runs,
     )
-
-
-def number(values: Sequence[float], asked: int) -> Number | None:
-    """Mean and sample standard deviation; None without a value."""
-    if not values:
-        return None
-    return Number(mean(values), stdev(values) if len(values) > 1 else None, len(values), asked)

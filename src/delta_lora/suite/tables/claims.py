@@ -1,63 +1,67 @@
 """Comparative sentences, the paper's and those of a table of one's own, held against our runs."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from statistics import mean
 
 from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.tables.build import row_names
-from delta_lora.suite.tables.compare import Gain, PairedBootstrap, Verdict
+from delta_lora.suite.tables.compare import PairedBootstrap
+from delta_lora.suite.tables.gain import Gain, Region
 from delta_lora.suite.tables.spec import ClaimSpec
 from delta_lora.suite.tables.table import COUNTS, Row, Table
+from delta_lora.suite.tables.verdicts import Judged, Verdict, judge
 
 WORKERS = 2  # runs scored at a time; METEOR takes up to two gigabytes for each
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two rows in one column.
+    """Two rows in one column, or the means of several.
 
     text_gain: as the paper's sentence prints it; None where it prints none. table_gain: from the paper's
-    table; None where that lacks a row. gain: ours; None where a run is missing. All gains are positive where
-    ``better`` is better.
+    table; None where that lacks a row. gain: ours; None where a run is missing. region: where the sentence says that
+    it lies. All gains are positive where ``better`` is better.
     """
 
-    better: Row
-    worse: Row
+    better: list[Row]
+    worse: list[Row]
     column: str
     text_gain: float | None
     table_gain: float | None
     gain: Gain | None
+    region: Region
+    verdict: Verdict
 
     @property
-    def verdict(self) -> Verdict:
-        """Ours, or "not run"."""
-        return "not run" if self.gain is None else self.gain.verdict
+    def of_size(self) -> bool | None:
+        """Whether our interval holds the paper's gain; None where one is missing, or the seeds are too few to say."""
+        paper = self.table_gain if self.text_gain is None else self.text_gain
+        if self.gain is None or paper is None or self.verdict.outcome in ("few runs", "not run"):
+            return None
+        low, high = self.gain.interval
+        return low <= paper <= high
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence and the comparisons that it makes."""
+    """One sentence, the comparisons that it makes, and the verdict on it.
+
+    ours: what our runs say; ``verdict`` is the same, except where the paper's own table does not bear the sentence out.
+    """
 
     says: str
     comparisons: list[Comparison]
+    ours: Verdict
+    verdict: Verdict
 
-    def count(self, verdict: Verdict) -> int:
-        """How many of its comparisons ended so."""
-        return sum(comparison.verdict == verdict for comparison in self.comparisons)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Of the sentence as a whole."""
-        return overall([comparison.verdict for comparison in self.comparisons])
-
-
-def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """A sentence holds if all that it compares does; it fails with the first that does not, run or not run."""
-    order: tuple[Verdict, ...] = ("not reproduced", "not run", "within noise")
-    return next((verdict for verdict in order if verdict in verdicts), "reproduced")
+    def text(self, comparable: bool) -> str:
+        """The verdict in words; ``comparable``: whether ours may be held against the paper."""
+        said, ours = (verdict.text(comparable) for verdict in (self.verdict, self.ours))
+        return said if said == ours else f"{said} (ours: {ours})"
 
 
 def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
@@ -67,9 +71,8 @@ def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
         UserError: a claim names a row or column missing from the table.
     """
     named = {name for spec in table.spec.claims for name in (*spec.better, *spec.worse)}
-    columns = [runs for row in table.rows if row.name in named for runs in row.runs.values()]
-    runs = {run.key: run for by_seed in columns for run in by_seed.values()}
     rows = claimed_rows(table, named)
+    runs = {run.key: run for name in named for by_seed in rows[name].runs.values() for run in by_seed.values()}
     for column in {column for spec in table.spec.claims for column in spec.gains} - set(table.metrics):
         raise UserError(f"a claim names the column {column!r}; it can name {', '.join(table.metrics)}")
     with ThreadPoolExecutor(WORKERS) as pool:  # scoring is mostly waiting for METEOR's Java process
@@ -83,7 +86,7 @@ def claimed_rows(table: Table, named: Set[str]) -> dict[str, Row]:
     Raises:
         UserError: the table has no such row, whatever the overrides.
     """
-    rows = {row.name: row for row in table.rows if not table.of_paper or any(row.printed.values())}
+    rows = {row.name: row for row in table.rows if not table.of_paper or any(row.printed.values())} | table.borrowed
     absent = sorted(named - rows.keys())
     if absent and not table.of_paper:
         whole = compose_grid([word for word in table.grid.overrides if word.startswith(("table=", "scale="))])
@@ -100,20 +103,59 @@ def claimed_rows(table: Table, named: Set[str]) -> dict[str, Row]:
 
 
 def check_claim(table: Table, spec: ClaimSpec, rows: Mapping[str, Row], bootstrap: PairedBootstrap) -> Claim:
-    """All comparisons of one sentence."""
-    comparisons = []
-    for better, worse in product((rows[name] for name in spec.better), (rows[name] for name in spec.worse)):
-        for column, text_gain in spec.gains.items():
-            sign = table.spec.sign(column)
-            printed = better.printed[column], worse.printed[column]
-            comparisons.append(
-                Comparison(
-                    better=better,
-                    worse=worse,
-                    column=column,
-                    text_gain=text_gain,
-                    table_gain=sign * (float(printed[0]) - float(printed[1])) if all(printed) else None,
-                    gain=bootstrap.gain(better.runs[column], worse.runs[column], table.judged(column), sign),
-                )
-            )
-    return Claim(spec.says, comparisons)
+    """All comparisons of one sentence, and the verdicts."""
+    sides = list(compared(spec, rows))
+    judged, printed = [], []
+    for better, worse, column in sides:
+        sign = table.spec.sign(column)
+        left, right = ([row.runs[column] for row in side] for side in (better, worse))
+        printed.append(printed_gain(better, worse, column, sign))
+        gain = bootstrap.gain(left, right, table.judged(column), sign)
+        judged.append(Judged(gain, region(spec, column), printed[-1]))
+    ours, verdicts = judge(judged, spec.quantifier)
+    comparisons = [
+        Comparison(*side, spec.gains[side[2]], one.paper, one.gain, one.region, verdict)
+        for side, one, verdict in zip(sides, judged, verdicts, strict=True)
+    ]
+    borne_out = borne_out_by(spec, [(column, paper) for (*_, column), paper in zip(sides, printed, strict=True)])
+    return Claim(spec.says, comparisons, ours, Verdict("not borne out") if borne_out is False else ours)
+
+
+def compared(spec: ClaimSpec, rows: Mapping[str, Row]) -> Iterator[tuple[list[Row], list[Row], str]]:
+    """What the sentence compares: each row with each in each column; of a contrast all of them at once."""
+    better, worse = ([rows[name] for name in names] for names in (spec.better, spec.worse))
+    one_by_one = [([one], [other]) for one, other in product(better, worse)]
+    pairs = [(better, worse)] if spec.kind == "contrast" else one_by_one
+    for left, right in pairs:
+        for column in spec.gains:
+            yield left, right, column
+
+
+def region(spec: ClaimSpec, column: str) -> Region:
+    """Where the sentence says that the gain lies."""
+    if spec.kind == "noninferior":
+        return Region(low=-spec.margin[column])
+    if spec.kind == "equivalent":
+        return Region(-spec.margin[column], spec.margin[column])
+    return Region(0, spec.margin[column]) if spec.size == "slight" else Region(low=0)
+
+
+def printed_gain(better: Sequence[Row], worse: Sequence[Row], column: str, sign: int) -> float | None:
+    """The paper's gain from its table; None where that lacks a row."""
+    printed = [[row.printed[column] for row in side] for side in (better, worse)]
+    if not all(text for side in printed for text in side):
+        return None
+    left, right = (mean(float(text) for text in side) for side in printed)
+    return round(sign * (left - right), 6)  # 70.84 - 69.60 is 1.24, not 1.2400000000000091
+
+
+def borne_out_by(spec: ClaimSpec, gains: Sequence[tuple[str, float | None]]) -> bool | None:
+    """Whether the paper's own table says what its sentence does, by (column, gain); None where it lacks numbers."""
+    if any(gain is None for _, gain in gains):
+        return None
+    held = [
+        region(spec, column).holds(gain) and (spec.size != "significant" or gain >= spec.margin.get(column, 0))
+        for column, gain in gains
+        if gain is not None
+    ]
+    return all(held) if spec.quantifier == "all" else any(held)

@@ -1,8 +1,9 @@
-"""Is one row better than another? A paired bootstrap over test items, and over seeds where there are many."""
+"""Runs scored on the same draws of the same test items, and rows compared on them, paired by seed."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib.metadata
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -10,116 +11,149 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delta_lora import metrics
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.settings import task_class
 from delta_lora.suite.records.records import Run, read_sealed, write_sealed
+from delta_lora.suite.tables.gain import Gain
 
-Verdict = Literal["reproduced", "within noise", "not reproduced", "not run"]
+Scores = dict[str, NDArray[np.float32]]
 
-
-@dataclass(frozen=True)
-class Gain:
-    """How much better one row is than another; positive is better, also where a low score is good (TER).
-
-    difference: of the two scores, as means over seeds. low, high: its 95 % interval. seeds: pairs of runs.
-    """
-
-    difference: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def verdict(self) -> Verdict:
-        """Reproduced: the interval lies above 0; not reproduced: below it; within noise: it holds 0."""
-        if self.low > 0:
-            return "reproduced"
-        return "not reproduced" if self.high < 0 else "within noise"
+SCORERS = ("nltk", "pycocoevalcap", "rouge-score", "sacrebleu", "scikit-learn")  # packages that the metrics are made of
+_AT_ONCE = 2**21  # counts of items in memory: 16 MB
 
 
 class PairedBootstrap:
-    """Paired bootstrap (Koehn 2004): two runs are scored on the same resamples of the same test items.
+    """Paired bootstrap over test items (Koehn 2004): all runs on the same items are scored on the same draws.
 
-    With several seeds a resample also draws the seeds, with replacement, and its difference is the mean over
-    them: the interval then holds both sources of chance. Intervals go from the 2.5 % to the 97.5 %
-    percentile. A run is scored once, in however many comparisons it stands.
+    A run is scored once, in however many comparisons it stands.
 
     Args:
         resampler: makes a run's `Resampler`.
         cache: a folder that keeps scores, so that a run is scored once in its life; None keeps none.
-        resamples: how many.
-        seed: of the draws; equal seeds give equal intervals.
+        resamples: how many draws.
+        seed: of the draws; equal seeds give equal ones.
     """
 
     def __init__(
-        self, resampler: Callable[[Run], Resampler], cache: Path | None, resamples: int = 1000, seed: int = 0
+        self, resampler: Callable[[Run], Resampler], cache: Path | None, resamples: int = 10_000, seed: int = 0
     ) -> None:
         self.resampler = resampler
         self.cache = cache
         self.resamples = resamples
         self.seed = seed
-        self._scores: dict[str, dict[str, NDArray[np.float64]]] = {}
+        self._scores: dict[str, Scores] = {}
 
-    def scores(self, run: Run) -> dict[str, NDArray[np.float64]]:
-        """The run's scores on every resample: metric → (resamples,), NaN where a resample drew no item of its part."""
+    def scores(self, run: Run) -> Scores:
+        """The run's scores on every draw: metric → (draws,), NaN where a draw has no item of the metric's part.
+
+        The name of a kept file holds all that they come from: the predictions, the draws, the metric code's version.
+        """
         if run.key not in self._scores:
             digest = sha256(run.text("predictions.jsonl").encode()).hexdigest()[:16]
-            name = f"{run.key}-{digest}-{self.resamples}-{self.seed}.json"
+            name = f"{run.key}-{digest}-{self.resamples}-{self.seed}-{metric_version()}.json"
             kept = None if self.cache is None else read_scores(self.cache / name, self.resamples)
             self._scores[run.key] = self._score(run) if kept is None else kept
             if kept is None and self.cache is not None:
-                lists = {metric: values.tolist() for metric, values in self._scores[run.key].items()}
-                write_sealed(self.cache / name, lists)
+                packed = {metric: pack(values) for metric, values in self._scores[run.key].items()}
+                write_sealed(self.cache / name, packed)
         return self._scores[run.key]
 
-    def _score(self, run: Run) -> dict[str, NDArray[np.float64]]:
+    def _score(self, run: Run) -> Scores:
         resampler = self.resampler(run)
-        size = (self.resamples, resampler.size)
-        draws = np.random.default_rng([self.seed, resampler.size]).integers(resampler.size, size=size)
-        scored = [resampler.score(indices) for indices in draws]
-        # WebNLG's unseen categories have no score in a resample that drew none of them: few test items, and it happens.
-        metrics = dict.fromkeys(metric for score in scored for metric in score)
-        return {metric: np.array([score.get(metric, math.nan) for score in scored]) for metric in metrics}
+        drawn = [resampler.scores(counts) for counts in draws(resampler, self.resamples, self.seed)]
+        names = dict.fromkeys(name for scores in drawn for name in scores)
+        # A part of the test set can be missing from a few draws where it is no stratum.
+        columns = {
+            name: [scores.get(name, np.full(len(next(iter(scores.values()))), np.nan)) for scores in drawn]
+            for name in names
+        }
+        return {name: np.concatenate(parts).astype(np.float32) for name, parts in columns.items()}
 
     def gain(
-        self, better: Mapping[int, Run], worse: Mapping[int, Run], metric: str, sign: Literal[1, -1] = 1
+        self,
+        better: Sequence[Mapping[int, Run]],
+        worse: Sequence[Mapping[int, Run]],
+        metric: str,
+        sign: Literal[1, -1] = 1,
     ) -> Gain | None:
-        """The gain of one row's runs over another's, paired by seed.
+        """The gain of one row's runs over another's, paired by seed; of several rows' mean over several others'.
 
         Args:
-            better, worse: the rows' runs by seed.
+            better, worse: each row's runs by seed.
             metric: its name in the records.
             sign: 1 where a higher score is better, -1 where a lower one is.
 
         Returns:
-            None where no seed has a run in both rows.
+            None where no seed has a run in all of the rows.
 
         Raises:
-            UserError: two runs of a pair were tested on different items.
+            UserError: two runs were tested on different items.
         """
-        pairs = [(better[seed], worse[seed]) for seed in sorted(better.keys() & worse.keys())]
-        if not pairs:
+        seeds = sorted(set.intersection(*(set(row) for row in (*better, *worse))))
+        runs = [row[seed] for seed in seeds for row in (*better, *worse)]
+        if not runs:
             return None
-        for pair in pairs:
-            check_same_items(*pair)
-        for run in (run for pair in pairs for run in pair if metric not in self.scores(run)):
-            raise UserError(
-                f"the predictions of {run.path} have no {metric}, which its record states; delete the run's folder and "
-                "run its cell again"
-            )
-        observed = [sign * (a.metrics[metric] - b.metrics[metric]) for a, b in pairs]
-        resampled = np.stack([sign * (self.scores(a)[metric] - self.scores(b)[metric]) for a, b in pairs])
-        seeds = np.random.default_rng([self.seed, len(pairs)]).integers(len(pairs), size=resampled.shape)
-        low, high = np.nanpercentile(np.take_along_axis(resampled, seeds, axis=0).mean(axis=0), [2.5, 97.5])
-        return Gain(float(np.mean(observed)), float(low), float(high), len(pairs))
+        for run in runs:
+            check_same_items(runs[0], run)
+            if metric not in self.scores(run):
+                raise UserError(
+                    f"the predictions of {run.path} have no {metric}, which its record states; delete the run's folder "
+                    "and run its cell again"
+                )
+
+        def difference(of: Callable[[Run], Any], seed: int) -> Any:
+            left, right = (sum(of(row[seed]) for row in rows) / len(rows) for rows in (better, worse))
+            return sign * (left - right)
+
+        by_seed = [float(difference(lambda run: run.metrics[metric], seed)) for seed in seeds]
+        drawn = [difference(lambda run: self.scores(run)[metric].astype(np.float64), seed) for seed in seeds]
+        mean = np.mean(drawn, axis=0)  # (draws,)
+        variance = float(np.nanvar(mean, ddof=1)) if np.isfinite(mean).sum() > 1 else 0.0
+        return Gain(tuple(by_seed), variance, len(items_of(runs[0])))
 
 
-def read_scores(path: Path, resamples: int) -> dict[str, NDArray[np.float64]] | None:
+def draws(resampler: Resampler, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each draw has each item, some draws at a time: (draws, items).
+
+    A draw has as many items as the test set, with replacement; of each stratum as many as the stratum has. Equal test
+    sets get equal draws.
+    """
+    size, strata = resampler.size, resampler.strata
+    parts = [np.arange(size)] if strata is None else [np.flatnonzero(strata == part) for part in np.unique(strata)]
+    rng = np.random.default_rng([seed, size, *map(len, parts)])
+    step = max(1, _AT_ONCE // size)
+    for first in range(0, resamples, step):
+        rows = min(step, resamples - first)
+        counts = np.zeros((rows, size))
+        for part in parts:
+            drawn = rng.integers(len(part), size=(rows, len(part))) + len(part) * np.arange(rows)[:, np.newaxis]
+            counts[:, part] = np.bincount(drawn.ravel(), minlength=rows * len(part)).reshape(rows, len(part))
+        yield counts
+
+
+@cache
+def metric_version() -> str:
+    """Changes with the code of the metrics and with the packages that they are made of."""
+    digest = sha256()
+    for path in sorted(Path(metrics.__path__[0]).glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for package in SCORERS:
+        digest.update(f"{package} {importlib.metadata.version(package)}".encode())
+    return digest.hexdigest()[:12]
+
+
+def pack(values: NDArray[np.float32]) -> str:
+    """The bytes of the scores as text."""
+    return b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def read_scores(path: Path, resamples: int) -> Scores | None:
     """Scores that were kept; None where there are none, or not those that were written."""
     try:
         kept = read_sealed(path) or {}
-        scores = {metric: np.asarray(values, dtype=np.float64) for metric, values in kept.items()}
+        scores = {metric: np.frombuffer(b64decode(text, validate=True), "<f4") for metric, text in kept.items()}
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     return scores if scores and all(values.shape == (resamples,) for values in scores.values()) else None

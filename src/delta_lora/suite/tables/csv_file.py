@@ -33,11 +33,17 @@ def record(table: Table, row: Row) -> dict[str, Any]:
             column: "" if score is None else repr(score.mean),
             f"{column} sd": "" if score is None or score.sd is None else repr(score.sd),
             f"{column} seeds": 0 if score is None else score.seeds,
+            f"{column} by seed": "" if score is None else by_seed_text(score),
             f"{column} (paper)": row.printed[column],
         }
     found["status"] = "quoted" if row.quoted else "run" if row.complete else "not run"
     found["runs"] = " ".join({run.key: None for by_seed in row.runs.values() for run in by_seed.values()})
     return {name: value for name, value in found.items() if table.of_paper or not name.endswith(" (paper)")}
+
+
+def by_seed_text(score: Number) -> str:
+    """``1=69.5 2=69.7``: each seed's score in full."""
+    return " ".join(f"{seed}={value!r}" for seed, value in score.by_seed.items())
 
 
 def read_table(text: str, grid: Grid) -> Table:
@@ -67,9 +73,8 @@ def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
     """
     scores: dict[str, Number | None] = {}
     for column in spec.columns:
-        sd, seeds = line[f"{column} sd"], int(line[f"{column} seeds"])
-        known = Number(float(line[column]), float(sd) if sd else None, seeds, seeds) if line[column] else None
-        scores[column] = known
+        pairs = [pair.split("=") for pair in line[f"{column} by seed"].split()]
+        scores[column] = Number({int(seed): float(value) for seed, value in pairs}, len(pairs)) if pairs else None
     return Row(
         name=line["row"],
         label=line.get("label", ""),

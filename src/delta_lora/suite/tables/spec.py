@@ -11,21 +11,60 @@ from delta_lora.suite.config.compose import CONFIGS
 PAPER = range(1, 9)  # its result tables
 # Names that mean something else where a table's name is given, or whose files would be written over.
 TAKEN = ("all", "check", "claims", "examples", "notebooks", "report", "table", "tables")
+OF = ": "  # between a table and its row, where another table names it
+
+QUANTIFIERS = ("all", "any")
+KINDS = ("superior", "noninferior", "equivalent", "contrast")
+SIZES = ("slight", "significant")
 
 
 @dataclass
 class ClaimSpec:
-    """A comparative sentence: some rows are each better than others in some columns.
+    """A comparative sentence: some rows are each better than others in some columns, or what else its words say.
 
     ``better`` and ``worse`` name rows by the paper's words for them (all ``rows`` columns, spaced apart), in a table
-    missing from the paper by ours; ``gains`` gives the gain that the paper's sentence prints for each column, or null
-    where it prints none.
+    missing from the paper by ours; ``table5: lora`` is the row ``lora`` of another table. ``gains`` gives the gain that
+    the paper's sentence prints for each column, or null where it prints none.
+
+    Args:
+        quantifier: the sentence holds if ``all`` of its comparisons do, or ``any``.
+        kind: ``superior``, the gain is above 0; ``noninferior``, above −margin; ``equivalent``, between −margin and
+            margin; ``contrast``, the mean of the rows ``better`` is above the mean of the rows ``worse``.
+        size: what else the sentence says of a superior row: ``slight``, the gain is below the margin; ``significant``,
+            the paper's own gain is at least the margin, the smallest that its test set can call significant.
+        margin: column → the margin, in the column's unit.
     """
 
     says: str
     better: list[str]
     worse: list[str]
     gains: dict[str, float | None]
+    quantifier: str = "all"
+    kind: str = "superior"
+    size: str | None = None
+    margin: dict[str, float] = field(default_factory=dict)
+
+    def mistake(self) -> str | None:
+        """What in it does not go together; None: nothing."""
+        for name, given, allowed in (
+            ("quantifier", self.quantifier, QUANTIFIERS),
+            ("kind", self.kind, KINDS),
+            ("size", self.size, (None, *SIZES)),
+        ):
+            if given not in allowed:
+                known = ", ".join("null" if word is None else word for word in allowed)
+                return f"{name} {given!r}: it is one of {known}"
+        if self.size is not None and self.kind != "superior":
+            return f"size {self.size!r} is said of kind superior, got {self.kind}"
+        whole = self.size == "slight" or self.kind in ("noninferior", "equivalent")
+        if lacking := [column for column in self.gains if column not in self.margin and whole]:
+            what = f"kind {self.kind}" if self.size is None else f"size {self.size}"
+            return f"{what} needs a margin for {', '.join(lacking)}"
+        if unread := [column for column in self.margin if column not in self.gains or not (whole or self.size)]:
+            return f"nothing reads the margin of {', '.join(unread)}"
+        if wrong := [f"{value:g}" for value in self.margin.values() if not value > 0]:
+            return f"a margin is above 0, got {', '.join(wrong)}"
+        return None
 
 
 @dataclass
@@ -41,6 +80,7 @@ class TableSpec:
         average: a last column with their mean.
         lower_is_better: columns of which a low score is good.
         parameters: show the parameter counts, in M = 2^20, or, in the rows ``plain_million``, in 10^6.
+        base: the row that the others' gains are shown over; ``table5: lora`` is a row of another table.
         shape: say which row is best, and how far our order of the rows is the paper's.
         examples: show a few of its test items with every row's text.
         claims: what the paper, or whoever wrote the table, says about it.
@@ -55,6 +95,7 @@ class TableSpec:
     lower_is_better: list[str] = field(default_factory=list)
     parameters: bool = False
     plain_million: list[str] = field(default_factory=list)
+    base: str | None = None
     shape: bool = False
     examples: bool = False
     claims: list[ClaimSpec] = field(default_factory=list)
@@ -63,6 +104,12 @@ class TableSpec:
     def columns(self) -> list[str]:
         """The columns with scores."""
         return self.metrics or [*self.tasks, *([self.average] if self.average else [])]
+
+    @property
+    def named(self) -> set[str]:
+        """The rows that it names: those of its sentences, and the one that gains are over."""
+        claimed = {name for claim in self.claims for name in (*claim.better, *claim.worse)}
+        return claimed if self.base is None else claimed | {self.base}
 
     def sign(self, column: str) -> Literal[1, -1]:
         """1 where a higher score is better, -1 where a lower one is."""
@@ -97,6 +144,9 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
         wrong = "table.shape holds our order of the rows against the paper's; it needs table.number"
     elif unknown := [name for name in spec.lower_is_better if name not in spec.columns]:
         wrong = f"table.lower_is_better names {', '.join(unknown)}; the columns are {', '.join(spec.columns)}"
+    for claim in spec.claims:
+        if mistake := claim.mistake():
+            wrong = f"the claim {claim.says!r}: {mistake}"
     if wrong:
         raise UserError(f"configs/table/{name}.yaml: {wrong}")
     return spec

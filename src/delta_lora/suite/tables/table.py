@@ -1,6 +1,10 @@
 """A table in numbers: rows of scores over seeds, each beside the paper's."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+
+from scipy import stats
 
 from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.config.cell import is_number
@@ -10,17 +14,39 @@ from delta_lora.suite.tables.spec import TableSpec
 
 NOT_PRINTED = "-"  # how the paper writes a setting that a row does not have
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
+FEWEST_FOR_A_BAND = 3  # seeds
 COUNTS = ("trainable", "extra_updatable")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A score over seeds: mean, sample standard deviation (None with one seed), seeds found and asked for."""
+    """A score over seeds: ``by_seed``, at least one of them, of ``asked`` that were asked for."""
 
-    mean: float
-    sd: float | None
-    seeds: int
+    by_seed: dict[int, float]
     asked: int
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return mean(self.by_seed.values())
+
+    @property
+    def sd(self) -> float | None:
+        """The sample standard deviation; None with one seed."""
+        return stdev(self.by_seed.values()) if self.seeds > 1 else None
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+        return len(self.by_seed)
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the mean's 95 % interval over seeds, on these test items; None below three seeds."""
+        if self.seeds < FEWEST_FOR_A_BAND:
+            return None
+        values = list(self.by_seed.values())
+        return float(stats.t.isf(0.025, self.seeds - 1)) * stdev(values) / math.sqrt(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -61,7 +87,7 @@ class Table:
 
     name: of its file in ``configs/table``, and of those that are written of it.
     metrics: column with scores → the metric's name in the records (the average has none).
-    problems: records that were left out, and why.
+    problems: records that were left out, and why. borrowed: the rows of other tables that it names, by those names.
     """
 
     name: str
@@ -70,6 +96,13 @@ class Table:
     metrics: dict[str, str]
     rows: list[Row]
     problems: list[str]
+    borrowed: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Row | None:
+        """The row that the others' gains are over (``spec.base``); None where there is none."""
+        rows = {row.name: row for row in self.rows} | self.borrowed
+        return None if self.spec.base is None else rows.get(self.spec.base)
 
     @property
     def heading(self) -> str:
@@ -107,6 +140,11 @@ class Table:
     def cells(self) -> int:
         """How many runs it has when it is complete."""
         return len({cell.key for cell in self.grid.cells})
+
+    @property
+    def reproduces(self) -> bool:
+        """Whether a sentence that holds is one of the paper's, reproduced."""
+        return self.of_paper and self.comparable
 
     @property
     def comparable(self) -> bool:
