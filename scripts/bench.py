@@ -11,6 +11,13 @@ the resident set, with glibc told to return what is freed, since holes in its he
 to run). Checkpoint bytes are all that a resumed run needs: what the method saves, and the
 optimizer's state. No method has dropout here. Delta-LoRA and AdaLoRA are at work from the first step on.
 Results: results/bench/<device>.json and .md; models measured earlier on the same device stay in them.
+
+    python scripts/bench.py --decode --model smollm2-135m
+    python scripts/bench.py --decode --model CHECKPOINT --data FOLDER --inputs 32
+
+measures decoding instead: our beam search against Transformers' `generate` in turn, and against microsoft/LoRA's way on
+a sample of inputs (results/bench/decode-<device>.json and .md). A model by name (gpt2-medium, smollm2-135m) has random
+weights, which never end a text; a checkpoint's folder that was tuned on E2E, with E2E's data, shows what is usual.
 """
 
 import argparse
@@ -22,7 +29,7 @@ import torch
 from delta_lora.errors import UserError
 from delta_lora.places import place, variable
 from delta_lora.streams import replace_unprintable
-from delta_lora.suite.bench import costs, page, scoring
+from delta_lora.suite.bench import costs, decoding, decoding_page, page, scoring
 from delta_lora.suite.bench.cases import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     replace_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
+    parser.add_argument("--model", default="all", help=f"{', '.join(MODELS)} or all; with --decode also a folder")
+    parser.add_argument("--decode", action="store_true", help="measure decoding")
+    parser.add_argument("--inputs", type=int, default=32, help="with --decode: how many of E2E's test inputs")
+    parser.add_argument("--sample", type=int, default=4, help="with --decode: of them, in microsoft/LoRA's way")
     parser.add_argument("--steps", type=int, help="timed steps of each method (default: 12 on the CPU, 50 on a GPU)")
     parser.add_argument("--batch-size", type=int, help="examples a step (default: 2 on the CPU, 8 on a GPU)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench", help="folder of the results")
@@ -49,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--steps and --batch-size must be at least 1")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a CUDA GPU and none was found; use --device cpu")
+    if options.decode:
+        decode(parser, options)
+        return
+    if options.model not in (*MODELS, "all"):
+        parser.error(f"--model {options.model}: choose from {', '.join(MODELS)}, all; a folder is for --decode")
     for name in MODELS if options.model == "all" else [options.model]:
         rows = costs.measure(name, options.device, batch_size, steps)
         page.keep(options.output, page.environment(options.device, batch_size, steps), rows)
@@ -64,6 +79,20 @@ def score(data: str, output: Path, parser: argparse.ArgumentParser) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "score.md").write_text(text, encoding="utf-8")
     print(text, end="")
+
+
+def decode(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Measure decoding and keep what was measured."""
+    if min(options.inputs, options.sample) < 1 or options.sample > options.inputs:
+        parser.error("--inputs and --sample must be at least 1, and --sample at most --inputs")
+    data = options.data if (place("--data", options.data) / "e2e").is_dir() else None
+    for name in decoding.SHAPES if options.model == "all" else [options.model]:
+        case = decoding.DecodeCase(name, data, options.inputs, options.sample, options.device)
+        try:
+            row = decoding.measure(case)
+        except UserError as error:
+            parser.error(str(error))
+        decoding_page.keep(options.output, page.environment(options.device, 16, 0), row)
 
 
 if __name__ == "__main__":

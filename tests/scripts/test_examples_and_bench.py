@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import ROOT
 
-from delta_lora.suite.bench import scoring
+from delta_lora.suite.bench import decoding, scoring
 from delta_lora.suite.bench.cases import METHODS
 
 
@@ -97,3 +97,19 @@ def test_scoring_without_data_is_one_line(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         load("bench").main(["--score", "--data", str(tmp_path)])
     assert "no testset_w_refs.csv" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_decoding_holds_our_texts_against_those_of_one_input_at_a_time(
+    gpt2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = load("bench")
+    monkeypatch.setattr(decoding, "peak_in_own_process", decoding.peak)
+    options = ["--decode", "--model", str(gpt2_checkpoint), "--inputs", "3", "--sample", "2", "--output", str(tmp_path)]
+    bench.main([*options, "--data", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "decode-cpu.json").read_text())["rows"]
+    assert row["fp32"]["other_texts"] == 0 and row["original"]["inputs"] == 2
+    assert row["fp32"]["ratio"] == pytest.approx(row["fp32"]["generate"] / row["fp32"]["ours"])
+    assert min(row["peak_memory_bytes"].values()) > 1e8
+    assert f"| {gpt2_checkpoint.name} | 3 (random tokens) |" in (tmp_path / "decode-cpu.md").read_text()
+    with pytest.raises(SystemExit):
+        bench.main(["--decode", "--model", "no-such-folder"])

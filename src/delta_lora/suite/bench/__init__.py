@@ -1,1 +1,1 @@
-"""What training costs: every method against PEFT's LoRA, measured in turn (``scripts/bench.py``)."""
+"""What training, scoring and decoding cost, each in turn with what it is compared with (``scripts/bench.py``)."""
