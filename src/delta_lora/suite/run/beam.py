@@ -57,7 +57,7 @@ def search(
     """The number and the continuation of each prompt, as they are found (:func:`beam_search` has the terms)."""
     if not prompts:
         return
-    waiting = list(enumerate(prompts))[::-1]
+    waiting = sorted(enumerate(prompts), key=lambda each: len(each[1]))  # the longest, taken first, take longest
     with attention_in_trees(model):
         batch = Batch(model, rule, min(batch_size, len(prompts)), max(len(ids) for ids in prompts))
         while waiting or batch.busy():
@@ -76,7 +76,7 @@ class Batch:
         self.model, self.rule, self.device = model, rule, model.device
         self.texts = Hypotheses(rule, slots, model.device)
         self.span = longest  # places that are in use at most
-        self.tree = PrefixTree(slots, rounded(longest + rule.beams))
+        self.tree = PrefixTree(slots, rounded(longest + rule.beams), model.dtype)
         # The places of the tree that a beam is made of, and the one that its newest token goes to.
         self.paths = torch.zeros(slots, rule.beams, self.tree.places, dtype=torch.bool, device=self.device)
         self.newest = torch.zeros(slots, rule.beams, dtype=torch.long, device=self.device)
