@@ -90,7 +90,7 @@ plan: .venv/.complete ## before spending: cells, hours as measured here, downloa
 	  jobs=$(JOBS) measure=$(if $(filter 1 true,$(MEASURE)),true,false)
 
 test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -n 2
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -n 2 --dist loadgroup
 
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow

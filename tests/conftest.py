@@ -37,6 +37,15 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
     return build
 
 
+@pytest.fixture
+def cells_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of tables are composed once in all tests that ask for this: all tables take a quarter of a minute."""
+    from helpers.table_records import cell_elsewhere
+
+    monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
+    monkeypatch.setattr("delta_lora.suite.config.grid.compose_cell", cell_elsewhere)
+
+
 SENTENCES = [
     "The Vaults pub near Café Adriatic has a 5 star rating. Prices start at £30.",
     "name : The Vaults | Type : pub | price : more than £30 | customer rating : 5 out of 5 | near : Café Adriatic",

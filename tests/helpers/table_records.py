@@ -1,11 +1,15 @@
 """Finished runs made up for the tests of tables: real records, written as a run writes them."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from delta_lora.places import place
+from delta_lora.suite.config import grid as grids
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run, run_folder, write_jsonl, write_record
 
@@ -15,6 +19,25 @@ ENVIRONMENT = {
     "versions": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.0", "numpy": "2.0"},
     "git_commit": "0123abc",
 }
+
+
+compose_cell = grids.compose_cell
+
+
+@cache
+def cell_of(overrides: tuple[str, ...]) -> GridCell:
+    return compose_cell(overrides)
+
+
+def cell_elsewhere(overrides: Sequence[str]) -> GridCell:
+    """A sweep's cell, composed once for all tests whose results are in other folders: neither is part of its key.
+
+    For tests without data of their own: the key holds the data's digest.
+    """
+    folders = dict(text.split("=", 1) for text in overrides if text.startswith(("results_dir=", "cache_dir=")))
+    cell = deepcopy(cell_of(tuple(text for text in overrides if text.partition("=")[0] not in folders)))
+    cell.config.update({name: str(place(name, given)) for name, given in folders.items()})
+    return cell
 
 
 def grid_of(results: Path, *overrides: str) -> Grid:

@@ -18,6 +18,8 @@ from delta_lora.suite.pages.view import table_view
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 WEBNLG = [f"{metric}-{part}" for metric in ("BLEU", "METEOR", "TER") for part in "SUA"]
 
+pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
+
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]
 SCALE = ["scale=tiny", "model.path=/a/checkpoint", "task.source=generated"]
 REFERENCE = "The Vaults is a cheap pub near Café Adriatic with a low rating & £20 meals"
 
+pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
+
 
 @pytest.fixture(autouse=True)
 def no_local_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +196,8 @@ def test_bare_words_are_tables() -> None:
         (["table1", *SCALE, "results_dir=/nowhere"], "no finished run of this table"),
         (["table9", *SCALE], "table1, table2"),
         (["figure3", *SCALE, "results_dir=/nowhere"], "no finished run of Figure 3"),
-        (["claims", *SCALE, "results_dir=/nowhere"], "make tables SCALE=tiny"),
-        (["examples", *SCALE, "results_dir=/nowhere"], "no finished run of table1, table2, table3"),
+        (["claims", "scale=tiny", "results_dir=/nowhere"], "make tables SCALE=tiny"),
+        (["examples", "scale=tiny", "results_dir=/nowhere"], "no finished run of table1, table2, table3"),
         (SCALE, "give one of table1, table2"),
         (["table1", *SCALE, "method=nonesuch"], "nonesuch"),
         (["table1", *SCALE, "method=["], ""),

@@ -22,6 +22,8 @@ E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 TINY = ["scale=tiny", "model.path=/a/checkpoint", "model.kind=causal", "model.name=gpt2-tiny"]
 ITEMS = 30
 
+pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
+
 
 class MeanScore(Resampler):
     """A metric that needs no Java: the mean of the numbers that the predictions are, under all five names."""
