@@ -18,6 +18,7 @@ from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import check_finite, is_disk_full, peak_memory
 from delta_lora.suite.records.checkpoints import last_intact_checkpoint
 from delta_lora.suite.run.batches import EpochSampler, MicroBatches
+from delta_lora.suite.run.targets import at_targets
 from delta_lora.tasks.generation import IGNORED
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,10 @@ class SuiteTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The Trainer's own, weighed by the micro-batch's share of the step's targets."""
-        loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        """The Trainer's own, of logits at targets alone, weighed by the micro-batch's share of the step's targets."""
+        own: Any = self.model
+        with at_targets(own, inputs) as batch:
+            loss: Any = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
         if not self.model_accepts_loss_kwargs:
             # The Trainer divides by the number of micro-batches, which the share has done already.
             loss = loss * (self.shares.pop(0) * self.current_gradient_accumulation_steps)

@@ -1,0 +1,89 @@
+"""Training makes logits where a target token is predicted, with the loss and the gradients of the whole batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.models import VOCABULARY, bart_config, gpt2_config, llama_config, roberta_config
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import (
+    BartForConditionalGeneration,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    RobertaForSequenceClassification,
+)
+from transformers.trainer_pt_utils import LabelSmoother
+
+from delta_lora.suite.run.targets import at_targets
+from delta_lora.tasks.generation import IGNORED
+
+
+def model_of(family: str) -> Any:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(gpt2_config()) if family != "llama" else LlamaForCausalLM(llama_config())
+    if family == "gpt2-lora":
+        model = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], init_lora_weights=False))
+    return model
+
+
+def batch_of() -> dict[str, Tensor]:
+    """Three examples of 9, 7 and 4 tokens, of which 5, 2 and none are targets."""
+    ids = torch.randint(3, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(0))
+    labels, attention = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+    for row, (length, targets) in enumerate([(9, 5), (7, 2), (4, 0)]):
+        attention[row, :length] = 1
+        labels[row, length - targets : length] = ids[row, length - targets : length]
+    return {"input_ids": ids, "attention_mask": attention, "labels": labels}
+
+
+def loss_of(model: Any, batch: dict[str, Any], smoothing: float, **counted: Any) -> Tensor:
+    if not smoothing:
+        return model(**batch, **counted).loss  # type: ignore[no-any-return]
+    return LabelSmoother(smoothing)(model(**batch), batch["labels"], shift_labels=True)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("counted", [{}, {"num_items_in_batch": 20}])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("family", ["gpt2", "gpt2-lora", "llama"])
+def test_the_loss_and_the_gradients_are_those_of_all_positions(
+    family: str, smoothing: float, counted: dict[str, Any]
+) -> None:
+    """``num_items_in_batch``: the targets of a step of several micro-batches."""
+    model, batch = model_of(family), batch_of()
+    loss = loss_of(model, batch, smoothing, **counted)
+    loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with at_targets(model, batch) as given:
+        logits = model(**given).logits
+        assert logits.shape == (1, 7 + 1, VOCABULARY) and given["labels"].shape == (1, 7 + 1)
+        fewer = loss_of(model, given, smoothing, **counted)
+        fewer.backward()
+    torch.testing.assert_close(fewer, loss, rtol=0, atol=1e-6)
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+    assert model(**batch).logits.shape == (3, 9, VOCABULARY)  # and afterwards as before
+
+
+def test_a_batch_without_a_target_weighs_nothing() -> None:
+    """What a process is given that the last step of an epoch leaves without examples."""
+    model, batch = model_of("gpt2"), batch_of()
+    batch["labels"].fill_(IGNORED)
+    with at_targets(model, batch) as given:
+        loss = model(**given, num_items_in_batch=20).loss
+    loss.backward()
+    assert loss == 0 and all(not parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["bart", "roberta"])
+def test_other_models_are_given_the_batch_as_it_is(family: str) -> None:
+    batch = batch_of()
+    model: Any = BartForConditionalGeneration(bart_config()) if family == "bart" else None
+    if family == "roberta":
+        model, batch["labels"] = RobertaForSequenceClassification(roberta_config()), torch.tensor([0, 1, 2])
+    with at_targets(model, batch) as given:
+        assert given == batch
+        assert model(**given).logits.shape[0] == 3
