@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import VOCABULARY, gpt2_config, llama_config
-from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
+from helpers.models import DECODER, VOCABULARY, gpt2_config, llama_config
+from transformers import GPT2LMHeadModel, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from delta_lora.errors import UserError
 from delta_lora.suite.run.beam import beam_search
@@ -148,11 +148,31 @@ def test_a_prompt_runs_once_and_beams_that_cannot_win_are_not_computed() -> None
     assert sum(rows[1:]) < 0.75 * SETTINGS["beams"] * len(found) * (SETTINGS["max_new_tokens"] - 1)
 
 
+def test_an_input_that_is_finished_leaves_its_slot_to_the_next_while_others_run() -> None:
+    torch.manual_seed(1)
+    model = trained(LlamaForCausalLM(llama_config()))
+    calls: list[tuple[int, int]] = []  # prompts that begin, rows that reach the head
+
+    def watch(_: torch.nn.Module, __: tuple[Any, ...], given: dict[str, Any]) -> None:
+        calls.append((int((given["position_ids"] == 0).sum()), len(given["logits_to_keep"])))
+
+    model.register_forward_pre_hook(watch, with_kwargs=True)
+    beam_search(model, prompts(), batch_size=3, **SETTINGS)
+    assert calls[0] == (3, 3) and sum(begin for begin, _ in calls) == len(prompts())
+    assert any(0 < begin < rows for begin, rows in calls[1:])
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = GPT2LMHeadModel(gpt2_config()).train()
     before = model.config._attn_implementation
     beam_search(model, [[5, 6]], batch_size=1, **SETTINGS)
     assert (model.config._attn_implementation, model.training) == (before, True)
+
+
+def test_a_model_that_looks_through_a_window_is_one_clear_line() -> None:
+    model = MistralForCausalLM(MistralConfig(**DECODER, sliding_window=8))
+    with pytest.raises(UserError, match=r"MistralAttention .* task\.decode\.search=transformers"):
+        beam_search(model, [[5, 6]], batch_size=1, **SETTINGS)
 
 
 def test_no_prompts_have_no_texts() -> None:
