@@ -37,10 +37,11 @@ def reference(model: PreTrainedModel, prompt: list[int], rule: dict[str, Any]) -
 
     for _ in range(most):
         continuations = []
-        for total, text in beams:
-            if total == -torch.inf:
-                continue
-            logits = model(torch.tensor([prompt + text]), use_cache=False).logits[0, -1].double()
+        beams = [beam for beam in beams if beam[0] > -torch.inf]
+        if not beams:
+            break
+        output = model(torch.tensor([prompt + text for _, text in beams]), use_cache=False)
+        for (total, text), logits in zip(beams, output.logits[:, -1].double(), strict=True):
             for start in range(len(text) - n + 1 if n else 0):
                 if n == 1 or text[start : start + n - 1] == text[len(text) - n + 1 :]:
                     logits[text[start + n - 1]] = -torch.inf

@@ -124,7 +124,8 @@ class Decoding:
 def measure(case: DecodeCase) -> dict[str, Any]:
     """One model's row: seconds an input of each way, ours and ``generate`` in turn, and ours in texts and memory."""
     decoding = Decoding(case)
-    prompts, turns = decoding.prompts, 2
+    prompts = decoding.prompts
+    turns = 2 if len(prompts) >= 2 * decoding.settings.batch_size else 1  # of whole batches
     row: dict[str, Any] = {"model": Path(case.model).name, "inputs": len(prompts), "real_inputs": decoding.real}
     found: dict[str, dict[int, list[int]]] = {}
     for precision in ("fp32", "bf16"):
