@@ -53,7 +53,7 @@ $(GRIDS): .venv/.complete
 
 # A failed cell stops neither its table nor the others; what is missing is said at the end, and by the exit code.
 # An interruption stops everything, and a machine without the GPU that the scale needs is told so once.
-tables: .venv/.complete ## all of configs/table, claims: train all missing cells, then render everything
+tables: .venv/.complete ## all of configs/table but tuning…, claims: train all missing cells, then render everything
 	@grids=$$($(RUN) scripts/render.py check scale=$(SCALE)) || exit $$?; \
 	code=0; for grid in $$grids; do \
 	  echo "$$grid:"; \

@@ -12,12 +12,12 @@ from delta_lora.suite.cli import per_table, words_main
 
 
 def main(overrides: list[str]) -> None:
-    """Keep the runs of all tables of the scale."""
+    """Keep the runs of all tables of the scale, and those by which its settings were chosen."""
     from delta_lora.suite.config.grid import compose_grid  # imported late: --help answers at once
     from delta_lora.suite.records.keep import keep_run
     from delta_lora.suite.records.records import made_runs
 
-    grids = [compose_grid(words) for words in per_table(["all", *overrides])]
+    grids = [compose_grid(words) for words in per_table(["all", "chosen", *overrides])]
     results = place("results_dir", grids[0].config.results_dir)
     keys = {cell.key for grid in grids for cell in grid.cells}
     found = [run for run in made_runs(results) if run.key in keys]

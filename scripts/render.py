@@ -30,9 +30,10 @@ def table(overrides: Sequence[str], force: bool) -> Rendered:
     """One table, with its shape and its claims."""
     from delta_lora.suite.pages.render import render_table  # imported late: --help answers at once
     from delta_lora.suite.pages.terminal import terminal
+    from delta_lora.suite.tables.choice import preset_lines, said
 
     found, view, paths = render_table(overrides, force)
-    return [terminal(view)], found.problems, paths
+    return [terminal(view), *said(found), *preset_lines(found)], found.problems, paths
 
 
 def figure(overrides: Sequence[str], force: bool) -> Rendered:

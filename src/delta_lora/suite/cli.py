@@ -19,6 +19,7 @@ from delta_lora.suite import sweep
 from delta_lora.suite.config.compose import CONFIGS, MISAPPLIED, MISTAKES, choices, in_sweep, left_out, misapplied
 
 log = logging.getLogger(__name__)
+TUNING = "tuning"  # begins the names of tables by which settings are chosen
 
 
 def one_line(error: BaseException) -> str:
@@ -165,9 +166,16 @@ def explained(error: BaseException) -> tuple[str, int]:
 
 
 def per_table(arguments: list[str]) -> list[list[str]]:
-    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two; ``all``: the scale's."""
+    """One list of overrides per table asked for: ``table1 table5 scale=tiny`` → two; ``all``: the scale's.
+
+    Tables by which settings are chosen (``tuning…``) are no results: ``all`` leaves them out, ``chosen`` is them.
+    """
+    known = [name for name in choices("table") if name not in left_out(arguments)]
+    groups = {
+        "all": [name for name in known if not name.startswith(TUNING)],
+        "chosen": [name for name in known if name.startswith(TUNING)],
+    }
     words = [word for word in arguments if "=" not in word]
-    every = [name for name in choices("table") if name not in left_out(arguments)]
-    names = dict.fromkeys(name for word in words for name in (every if word == "all" else [word]))
+    names = dict.fromkeys(name for word in words for name in groups.get(word, [word]))
     overrides = [word for word in arguments if "=" in word]
     return [[f"table={name}", *overrides] for name in names] or [overrides]

@@ -9,6 +9,7 @@ from delta_lora.suite.pages.epochs import epoch_texts
 from delta_lora.suite.pages.provenance import facts, models, notes, warning
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.words import NONE, NOT_RUN, row_title, setting_head
+from delta_lora.suite.tables.choice import said
 from delta_lora.suite.tables.claims import Claim
 from delta_lora.suite.tables.shape import Shape, best, decimals, shapes
 from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, Number, Row, Table
@@ -86,7 +87,7 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         warning=warning(table.grid, table.of_paper),
         columns=columns(table),
         lines=entries(table),
-        notes=notes(table),
+        notes=[*notes(table), *said(table)],
         facts=facts(table.grid, table.runs),
         of_paper=table.of_paper,
         curves=table.swept is not None,

@@ -10,7 +10,7 @@ from delta_lora.suite.config.compose import CONFIGS
 
 PAPER = range(1, 9)  # its result tables
 # Names that mean something else where a table's name is given, or whose files would be written over.
-TAKEN = ("all", "check", "claims", "examples", "notebooks", "report", "table", "tables")
+TAKEN = ("all", "check", "chosen", "claims", "examples", "notebooks", "report", "table", "tables")
 OF = ": "  # between a table and its row, where another table names it
 
 QUANTIFIERS = ("all", "any")
@@ -80,6 +80,7 @@ class TableSpec:
         average: a last column with their mean.
         lower_is_better: columns of which a low score is good.
         parameters: show the parameter counts, in M = 2^20, or, in the rows ``plain_million``, in 10^6.
+        chooses: the last of ``rows``, a setting: say which value of it is best for each method.
         base: the row that the others' gains are shown over; ``table5: lora`` is a row of another table.
         shape: say which row is best, and how far our order of the rows is the paper's.
         examples: show a few of its test items with every row's text.
@@ -95,6 +96,7 @@ class TableSpec:
     lower_is_better: list[str] = field(default_factory=list)
     parameters: bool = False
     plain_million: list[str] = field(default_factory=list)
+    chooses: str | None = None
     base: str | None = None
     shape: bool = False
     examples: bool = False
@@ -136,6 +138,8 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
         wrong += f", got {spec.number}"
     elif not spec.rows:
         wrong = "table.rows must say what names a row, such as {method: method.name}"
+    elif spec.chooses not in (None, [*spec.rows][-1]):
+        wrong = f"table.chooses is the last of table.rows, {[*spec.rows][-1]!r}, or null, got {spec.chooses!r}"
     elif bool(spec.metrics) == bool(spec.tasks):
         wrong = "the columns are table.metrics, or table.tasks: give one of the two"
     elif spec.average and not spec.tasks:
