@@ -21,6 +21,9 @@ AT_A_TIME.ray = hydra.launcher.n_jobs=$(JOBS)
 AT_A_TIME.slurm = $(if $(filter command environment,$(origin JOBS)),hydra.launcher.array_parallelism=$(JOBS))
 LAUNCH = hydra/launcher=$(LAUNCHER) $(AT_A_TIME.$(LAUNCHER))
 
+# Rendered files that hold more than the runs of today give are kept, unless FORCE=1.
+FORCED = $(if $(filter 1 true,$(FORCE)),force=true)
+
 GRIDS := $(patsubst configs/table/%.yaml,%,$(sort $(wildcard configs/table/*.yaml)))
 NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter table$t,$(GRIDS)),table$t,$t)))
 
@@ -28,7 +31,7 @@ NAMED = $(foreach t,$(TABLE),$(if $(filter $t,$(GRIDS) all),$t,$(if $(filter tab
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, LAUNCHER=joblib|slurm|ray, DEVICE=cpu|cuda, PYTHON=python3"
+	@echo "  Variables: SCALE=paper|laptop|tiny (paper), SEEDS=1,2,3 (1), JOBS=cells at a time, LAUNCHER=joblib|slurm|ray, DEVICE=cpu|cuda, PYTHON=python3, FORCE=1: replace fuller pages"
 
 setup: .venv/.complete ## a .venv with the pinned packages
 
@@ -44,12 +47,12 @@ table: .venv/.complete ## one or more tables: train missing cells, then render (
 	@[ "$(TABLE)" != all ] || { echo 'error: give TABLE=, one or more of $(GRIDS); make tables makes all' >&2; exit 2; }
 	@for grid in $(NAMED); do \
 	  $(RUN) scripts/train.py -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH) && \
-	  $(RUN) scripts/render.py $$grid scale=$(SCALE) seed=$(SEEDS) || exit $$?; \
+	  $(RUN) scripts/render.py $$grid scale=$(SCALE) seed=$(SEEDS) $(FORCED) || exit $$?; \
 	done
 
 $(GRIDS): .venv/.complete
 	$(RUN) scripts/train.py -m table=$@ scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
-	$(RUN) scripts/render.py $@ scale=$(SCALE) seed=$(SEEDS)
+	$(RUN) scripts/render.py $@ scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
 # A failed cell stops neither its table nor the others; what is missing is said at the end, and by the exit code.
 # An interruption stops everything, and a machine without the GPU that the scale needs is told so once.
@@ -61,7 +64,7 @@ tables: .venv/.complete ## all of configs/table but tuning…, claims: train all
 	  if [ $$one -ge 128 ]; then exit $$one; fi; \
 	  if [ $$one -ne 0 ]; then code=$$one; fi; \
 	done; \
-	$(RUN) scripts/render.py tables scale=$(SCALE) seed=$(SEEDS) || code=$$?; \
+	$(RUN) scripts/render.py tables scale=$(SCALE) seed=$(SEEDS) $(FORCED) || code=$$?; \
 	exit $$code
 
 scores: .venv/.complete ## score the runs that ended with their predictions on a machine without Java (score=later)
@@ -74,13 +77,13 @@ verify: .venv/.complete ## score kept predictions anew, hold records and tables 
 	$(RUN) scripts/verify.py scale=$(SCALE) $(if $(SAMPLE),sample=$(SAMPLE))
 
 claims: .venv/.complete ## every comparative sentence of the paper, held against the finished runs
-	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS)
+	$(RUN) scripts/render.py claims scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
 report: .venv/.complete ## run the notebooks and write results/<scale>/report.html
-	$(RUN) scripts/render.py report scale=$(SCALE) seed=$(SEEDS)
+	$(RUN) scripts/render.py report scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
 notebooks: .venv/.complete ## run the notebooks in place: what they show is committed with them
-	$(RUN) scripts/render.py notebooks scale=$(SCALE) seed=$(SEEDS)
+	$(RUN) scripts/render.py notebooks scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
 prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
 	$(RUN) scripts/prefetch.py $(NAMED) scale=$(SCALE)

@@ -55,29 +55,29 @@ def claims(overrides: Sequence[str], force: bool) -> Rendered:
     return [*lines, f"{tally(sentences)}."], problems, paths
 
 
-def examples(overrides: Sequence[str]) -> Rendered:
+def examples(overrides: Sequence[str], force: bool) -> Rendered:
     """Outputs side by side."""
     from delta_lora.suite.pages.examples import render_examples
 
-    _, problems, paths = render_examples(overrides)
+    _, problems, paths = render_examples(overrides, force=force)
     return [], problems, paths
 
 
-def report(overrides: Sequence[str]) -> Rendered:
+def report(overrides: Sequence[str], force: bool) -> Rendered:
     """The notebooks as one page."""
     from delta_lora.suite.pages.report import render_report
 
-    return [], [], render_report(overrides)
+    return [], [], render_report(overrides, force=force)
 
 
-def notebooks(overrides: Sequence[str]) -> Rendered:
+def notebooks(overrides: Sequence[str], force: bool) -> Rendered:
     """The notebooks themselves, run in place."""
     from delta_lora.suite.pages.report import run_in_place
 
-    return [], [], run_in_place(overrides)
+    return [], [], run_in_place(overrides, force=force)
 
 
-def check(overrides: Sequence[str]) -> Rendered:
+def check(overrides: Sequence[str], _: bool) -> Rendered:
     """Whether this machine can train the scale's cells, and its tables: for `make tables`, which asks once."""
     from delta_lora.suite.config.grid import compose_grid
     from delta_lora.suite.config.settings import check_device
@@ -87,7 +87,8 @@ def check(overrides: Sequence[str]) -> Rendered:
 
 
 EVERYTHING = ("all", "claims", "examples")  # all: what is in configs/table
-OTHERS: dict[str, Callable[[Sequence[str]], Rendered]] = {
+OTHERS: dict[str, Callable[[Sequence[str], bool], Rendered]] = {
+    "claims": claims,
     "examples": examples,
     "report": report,
     "notebooks": notebooks,
@@ -102,9 +103,7 @@ def render(overrides: Sequence[str], console: Console, force: bool) -> None:
     name = overrides[0].removeprefix("table=") if overrides else "table"
     with console.status(f"{name}: reading runs, resampling test items"):
         if name in OTHERS:
-            parts, problems, paths = OTHERS[name](overrides[1:])
-        elif name == "claims":
-            parts, problems, paths = claims(overrides[1:], force)
+            parts, problems, paths = OTHERS[name](overrides[1:], force)
         else:
             parts, problems, paths = (figure if name in names_with("figure") else table)(overrides, force)
     for problem in problems:

@@ -17,3 +17,10 @@ def test_clean_keeps_what_wandb_has_not_uploaded(tmp_path: Path) -> None:
     left = sorted(path.relative_to(tmp_path / "results").as_posix() for path in (tmp_path / "results").glob("*/*"))
     assert left == ["wandb/offline-run-1-a"] and "not uploaded yet, kept: results/wandb/offline-run-1-a" in done.stdout
     subprocess.run(["make", "clean"], cwd=tmp_path / "results" / "..", check=True)
+
+
+def test_force_reaches_whatever_renders() -> None:
+    for target in ("table1", "table TABLE=table1", "tables", "claims", "report", "notebooks"):
+        lines = [f"make -n {target} SCALE=tiny {force}" for force in ("FORCE=1", "FORCE=")]
+        forced, plain = (subprocess.check_output(line, shell=True, cwd=ROOT, text=True) for line in lines)
+        assert forced.count("seed=1 force=true") == 1 and "force=true" not in plain

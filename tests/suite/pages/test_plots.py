@@ -171,6 +171,17 @@ def test_without_a_run_the_command_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "tiny").exists()
 
 
+def test_a_figure_of_more_runs_is_kept_unless_forced(runs: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "tiny" / "figure3.md"
+    page.parent.mkdir()
+    page.write_text("**From** Scale: tiny · Runs: 13 of 13 · Seed: 1", encoding="utf-8")
+    with pytest.raises(UserError, match=r"figure3.md is made from 13 runs and there are 12 now, so it is kept"):
+        render_figure3(runs)
+    assert [path.name for path in page.parent.iterdir()] == ["figure3.md"]
+    render_figure3(runs, force=True)
+    assert "Runs: 12 of 12" in page.read_text(encoding="utf-8")
+
+
 def test_equal_records_give_equal_files(runs: list[str]) -> None:
     first = {path.name: path.read_bytes() for path in render_figure3(runs)[2]}
     again = {path.name: path.read_bytes() for path in render_figure3(runs)[2]}

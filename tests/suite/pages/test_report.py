@@ -110,6 +110,41 @@ def test_examples_need_a_run(tmp_path: Path) -> None:
         render_examples(["scale=tiny", f"results_dir={tmp_path}"])
 
 
+def test_examples_of_more_runs_are_kept_unless_forced(tmp_path: Path) -> None:
+    write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 50.0))
+    path, given = tmp_path / "tiny" / "examples.json", ["scale=tiny", f"results_dir={tmp_path}"]
+    path.parent.mkdir()
+    path.write_text(json.dumps([{"items": [{"outputs": {"a": "", "b": ""}}]}, {"items": [{"outputs": {"c": ""}}]}]))
+    with pytest.raises(UserError, match=r"examples.json shows outputs of 3 runs and there are 2 now, so it is kept"):
+        render_examples(given)
+    render_examples(given, force=True)
+    assert "delta-lora" in path.read_text()
+    path.write_text("damaged")
+    render_examples(given)
+
+
+def test_a_report_and_notebooks_with_more_numbers_are_kept_unless_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "execute", lambda name, overrides: made_notebook())
+    given = ["scale=tiny", "method=lora", f"results_dir={tmp_path}"]
+    fuller = made_notebook()
+    fuller.cells[1].outputs[0]["data"]["text/html"] = '<td>1</td><td class="x">2</td><td><strong>3</strong></td>'
+    fuller, page = nbformat.writes(fuller), tmp_path / "tiny" / "report.html"
+    sweeps = tmp_path / "notebooks" / "sweeps.ipynb"
+    for path, text in ((page, "<td>1</td>" * 4), (sweeps, fuller)):
+        path.parent.mkdir()
+        path.write_text(text)
+    with pytest.raises(UserError, match=r"report.html shows 4 numbers and would show 3 now, so it is kept"):
+        report.render_report(given)
+    with pytest.raises(UserError, match=r"sweeps.ipynb shows 3 numbers and would show 1 now, so it is kept"):
+        report.run_in_place(given)
+    assert sweeps.read_text() == fuller and [path.name for path in sweeps.parent.iterdir()] == ["sweeps.ipynb"]
+    assert report.render_report(given, force=True) == [page] and "secret_call" not in page.read_text()
+    assert len(report.run_in_place(given, force=True)) == 3 and sweeps.read_text() != fuller
+
+
 def made_notebook() -> nbformat.NotebookNode:
     """A notebook with the kinds of output that ours have."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output

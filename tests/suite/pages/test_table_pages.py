@@ -17,9 +17,9 @@ from rich.console import Console
 
 from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
+from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
-from delta_lora.suite.pages.provenance import check_fuller
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.terminal import terminal
 from delta_lora.suite.records.records import SCHEMA
@@ -70,8 +70,9 @@ def test_a_page_of_more_runs_is_kept_unless_forced(xsum_runs: list[str], tmp_pat
     page.write_text("**From** Scale: tiny · Runs: 3 of 3 · Seed: 1", encoding="utf-8")
     with pytest.raises(UserError, match=r"table3.md is made from 3 runs and there are 2 now, so it is kept"):
         render_table(xsum_runs)
-    check_fuller(page, 2, force=True)
     check_fuller(page, 3, force=False)
+    render_table(xsum_runs, force=True)
+    assert "Runs: 2 of 3" in page.read_text(encoding="utf-8")
 
 
 def test_the_markdown_page_is_whole(xsum_runs: list[str]) -> None:

@@ -189,3 +189,5 @@ def test_a_page_of_more_runs_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"claims.md is made from 95 runs and there are 3 now, so it is kept"):
         page(tmp_path)
     assert not (tmp_path / "tiny" / "claims.csv").exists()
+    claims_page.render_claims(overrides(tmp_path, "")[1:], force=True)
+    assert "From 3 runs" in kept.read_text(encoding="utf-8")

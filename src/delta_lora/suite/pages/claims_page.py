@@ -16,8 +16,9 @@ from delta_lora.suite.config.compose import left_out
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import figure_page
 from delta_lora.suite.pages.claim_texts import CLAIM_HEADS, CLAIM_NUMBERS, comparison_texts
+from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
-from delta_lora.suite.pages.provenance import check_fuller, warning
+from delta_lora.suite.pages.provenance import warning
 from delta_lora.suite.pages.render import bootstrap_of, folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
 from delta_lora.suite.records.records import Run, read_runs

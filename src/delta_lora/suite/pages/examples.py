@@ -15,6 +15,7 @@ from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.suite.config.compose import left_out
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
+from delta_lora.suite.pages.fuller import check_outputs
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.view import setting_head
 from delta_lora.suite.records.records import Run, read_runs
@@ -26,14 +27,19 @@ LONGEST = 700  # characters of a shown input: XSum's are whole articles
 REFERENCES = 3  # of each item, the first
 
 
-def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[dict[str, Any]], list[str], list[Path]]:
+def render_examples(
+    overrides: Sequence[str], write: bool = True, force: bool = False
+) -> tuple[list[dict[str, Any]], list[str], list[Path]]:
     """Write ``examples.json`` from the tables' runs, of the first seed asked for; ``write=False``: only find.
+
+    Args:
+        force: replace a file that shows more runs' outputs.
 
     Returns:
         The tasks' examples, the records that were left out and why, and the file below ``<results_dir>/<scale>``.
 
     Raises:
-        UserError: not one finished run of these tables.
+        UserError: not one finished run of these tables, or the file shows more runs.
     """
     names = [name for name in names_with("table") if name not in left_out(overrides)]
     grids = [compose_grid([f"table={name}", *overrides]) for name in names]
@@ -50,7 +56,9 @@ def render_examples(overrides: Sequence[str], write: bool = True) -> tuple[list[
         raise UserError(f"no finished run of {asked} in {folder.parent / 'runs'}: {commands}")
     path = folder / "examples.json"
     if write:
-        write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+        check_outputs(path, text, force)
+        write_whole(path, text)
     return found, problems, [path]
 
 

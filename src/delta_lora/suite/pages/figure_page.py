@@ -7,9 +7,10 @@ import pandas as pd
 
 from delta_lora.files import write_whole
 from delta_lora.suite.pages.claim_texts import CLAIM_HEADS, CLAIM_NUMBERS
+from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
-from delta_lora.suite.pages.provenance import check_fuller, facts, models, warning
+from delta_lora.suite.pages.provenance import facts, models, warning
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
 from delta_lora.suite.tables.figure3 import Figure3, find_figure3, to_csv

@@ -1,12 +1,9 @@
 """Where numbers come from, in words: models, data, runs, machine, commit; the warning, and how to read a table."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
-from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.table import Table, comparable
@@ -61,27 +58,6 @@ def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
         f"Commit: {tally([commit(env.get('git_commit')) for env in environments])}",
         f"Wall time of the runs together: {wall}",
     ]
-
-
-def check_fuller(page: Path, runs: int, force: bool) -> None:
-    """A page on disk is not of more runs than the one that is about to take its place.
-
-    Args:
-        page: a table's, a figure's or the claims' Markdown page; there need not be one.
-        runs: how many the new one is made from.
-        force: it may be.
-
-    Raises:
-        UserError: it is of more.
-    """
-    if force or not page.is_file():
-        return
-    found = re.search(r"(?:Runs: |^From )(\d+) (?:of|runs)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    if found is not None and int(found[1]) > runs:
-        raise UserError(
-            f"{page} is made from {found[1]} runs and there are {runs} now, so it is kept; train the others, set "
-            "results_dir to another folder, or replace it with scripts/render.py … force=true"
-        )
 
 
 def commit(name: str | None) -> str:

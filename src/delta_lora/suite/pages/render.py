@@ -7,10 +7,10 @@ from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.places import place
 from delta_lora.suite.config.grid import Grid, compose_grid
+from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.latex import latex
 from delta_lora.suite.pages.markdown import markdown
 from delta_lora.suite.pages.plots import draw_curves, save
-from delta_lora.suite.pages.provenance import check_fuller
 from delta_lora.suite.pages.view import TableView, table_view
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import build_table

@@ -11,6 +11,7 @@ from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.places import place
 from delta_lora.suite.config.grid import compose_grid
+from delta_lora.suite.pages.fuller import check_numbers
 from delta_lora.suite.pages.html import report_html
 from delta_lora.suite.pages.notebook import ROOT
 from delta_lora.suite.pages.render import folder_of
@@ -19,32 +20,43 @@ NOTEBOOKS = ("tables", "sweeps", "similarity")
 CELL_SECONDS = 600
 
 
-def render_report(overrides: Sequence[str]) -> list[Path]:
+def render_report(overrides: Sequence[str], force: bool = False) -> list[Path]:
     """Run the notebooks on one scale's results and write ``<results_dir>/<scale>/report.html``.
 
     Args:
         overrides: ``["scale=tiny"]``, and ``seed=1,2,3`` where there are several.
+        force: replace a page that shows more numbers.
 
     Raises:
-        UserError: nbconvert is not installed, or a notebook fails.
+        UserError: nbconvert is not installed, a notebook fails, or the page shows more numbers.
     """
     folder = folder_of(compose_grid(["table=table1", *overrides]))
     sections = [(name, as_html(execute(name, overrides))) for name in NOTEBOOKS]
     path = folder / "report.html"
-    write_whole(path, report_html(folder.name, sections))
+    text = report_html(folder.name, sections)
+    check_numbers(path, text, force)
+    write_whole(path, text)
     return [path]
 
 
-def run_in_place(overrides: Sequence[str]) -> list[Path]:
-    """Run the notebooks and keep what they show in their own files, as they are committed."""
+def run_in_place(overrides: Sequence[str], force: bool = False) -> list[Path]:
+    """Run the notebooks and keep what they show in their own files, as they are committed.
+
+    Args:
+        force: replace notebooks that show more numbers.
+
+    Raises:
+        UserError: nbconvert is not installed, a notebook fails, or one shows more numbers; then all stay as they are.
+    """
     import nbformat
 
-    paths = []
-    for name in NOTEBOOKS:
-        notebook = execute(name, overrides)
-        paths.append(ROOT / "notebooks" / f"{name}.ipynb")
-        write_whole(paths[-1], nbformat.writes(notebook, indent=1) + "\n")
-    return paths
+    folder = ROOT / "notebooks"
+    found = {folder / f"{name}.ipynb": nbformat.writes(execute(name, overrides), indent=1) + "\n" for name in NOTEBOOKS}
+    for path, text in found.items():
+        check_numbers(path, text, force)
+    for path, text in found.items():
+        write_whole(path, text)
+    return list(found)
 
 
 def execute(name: str, overrides: Sequence[str]) -> Any:
