@@ -211,6 +211,29 @@ def test_a_sweep_has_curves_and_a_shape(tmp_path: Path, table: str, setting: str
     assert "±" in page.split("## Shape")[0]
 
 
+def test_a_sweeps_curve_has_a_band_over_seeds_and_every_seed_as_a_dot(tmp_path: Path) -> None:
+    def drawn(*seeds: int) -> tuple[int, list[float]]:
+        """How many dots, and the heights of the band at λ = 0."""
+        asked = overrides(tmp_path, "table7", f"seed={','.join(map(str, seeds))}")
+        for cell in grid_of(tmp_path, *asked).cells:
+            write_run(tmp_path, cell, dict.fromkeys(E2E, 50.0 + cell.config.seed))
+        axes = draw_curves(find_table(grid_of(tmp_path, *asked))).axes[0]
+        dots = [np.ma.count(kind.get_offsets()[:, 0]) for kind in axes.collections if len(kind.get_offsets()) > 1]
+        bands = [
+            path.vertices
+            for kind in axes.collections
+            if kind.get_label() == "95 % over seeds"
+            for path in kind.get_paths()
+        ]
+        return sum(dots), sorted({round(float(y), 2) for x, y in bands[0] if x == 0}) if bands else []
+
+    assert drawn(1, 2) == (12, []), "two seeds have no band"
+    count, heights = drawn(1, 2, 3)
+    assert count == 18
+    half = 4.303 / 3**0.5  # t of 2 degrees of freedom, standard deviation 1
+    assert heights == [round(52 - half, 2), round(52 + half, 2)]
+
+
 def inside(figure: Figure) -> bool:
     """Whether nothing is drawn beyond the picture, as PNG and as SVG."""
     for suffix in ("png", "svg"):

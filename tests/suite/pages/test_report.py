@@ -1,19 +1,25 @@
 """What the notebooks show, from runs and without them, and the page that needs no network."""
 
+import csv
 import json
 import re
+from io import StringIO
 from pathlib import Path
 
 import nbformat
 import pytest
-from helpers.table_records import grid_of, write_run
+from helpers.table_records import grid_of, write_run, write_runs
 
 from delta_lora.errors import UserError
+from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages import notebook, report
 from delta_lora.suite.pages.examples import render_examples
-from delta_lora.suite.pages.html import BETTER, WORSE, report_html
+from delta_lora.suite.pages.html import BETTER, WORSE, report_html, table_html
+from delta_lora.suite.pages.latex import latex
+from delta_lora.suite.pages.markdown import markdown
 from delta_lora.suite.pages.render import find_table, write_table
 from delta_lora.suite.pages.view import table_view
+from delta_lora.suite.tables.csv_file import to_csv
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 WEBNLG = [f"{metric}-{part}" for metric in ("BLEU", "METEOR", "TER") for part in "SUA"]
@@ -47,18 +53,66 @@ def write_table_runs(results: Path, table: str, metrics: dict[str, float]) -> No
         write_run(results, cell, metrics, lines)
 
 
-def test_a_low_score_that_is_good_is_coloured_as_better(tmp_path: Path) -> None:
-    write_table_runs(tmp_path, "table2", {**dict.fromkeys(WEBNLG, 60.0), "METEOR-S": 0.3, "TER-S": 0.1, "TER-U": 0.9})
+def coloured(html: str) -> list[tuple[str, str]]:
+    """The colour and the text of Delta-LoRA's coloured cells."""
+    row = next(line for line in html.split("<tr>") if "Delta-LoRA" in line)
+    return re.findall(r'<td style="background-color:([^;]*);[^"]*">([^<]*)</td>', row)
+
+
+def write_webnlg(results: Path, scale: str) -> Grid:
+    """LoRA, and Delta-LoRA beside it: better in TER-S and BLEU-S, worse in METEOR-S, the same elsewhere."""
+    grid = grid_of(results, "table=table2", f"scale={scale}", "method=lora,delta-lora")
+    lora = {**dict.fromkeys(WEBNLG, 60.0), "METEOR-S": 0.4, "TER-S": 0.3}
+    delta = {**lora, "BLEU-S": 63.5, "METEOR-S": 0.3, "TER-S": 0.1}
+    write_runs(results, grid, lambda cell: lora if cell.config.method.name == "lora" else delta)
+    return grid
+
+
+def test_where_ours_are_other_models_the_gain_over_lora_is_coloured_and_nothing_less_the_papers(tmp_path: Path) -> None:
+    write_webnlg(tmp_path, "tiny")
     shown = notebook.show_table("table2")
-    row = next(line for line in shown.html.split("<tr>") if "Delta-LoRA" in line)
-    cells = dict(
-        zip(WEBNLG, re.findall(r'<td( style="background-color:([^;]*);[^"]*")?>([+-][^<]*)</td>', row), strict=True)
-    )
-    assert (cells["TER-S"][1], cells["TER-S"][2]) == (BETTER, "-0.240 ▲")  # the paper's is 0.34
-    assert (cells["TER-U"][1], cells["TER-U"][2][-1]) == (WORSE, "▼")
-    assert (cells["METEOR-S"][1], cells["METEOR-S"][2]) == (WORSE, "-0.150 ▼")
+    assert coloured(shown.html) == [(BETTER, "+3.50 ▲"), (WORSE, "-0.100 ▼"), (BETTER, "+0.200 ▲")]  # TER: lower
+    assert "+0.79" in shown.html, "the paper's gain: 62.87 - 62.08 of BLEU-S"
+    assert "difference" not in shown.html and "+0.63" not in shown.html  # 63.50 - 62.87
+    assert "Gain: over LoRA (repr.), positive where better." in shown.html
     assert "TER-S ↓" in shown.html and "BLEU-S ↑" in shown.html
     assert "not run" in shown.html
+
+
+def test_at_paper_scale_the_difference_from_the_papers_is_coloured_and_the_gains_beside_it(tmp_path: Path) -> None:
+    table = find_table(write_webnlg(tmp_path, "paper"))
+    html = table_html(table_view(table))
+    found = dict(zip(WEBNLG, coloured(html), strict=True))
+    assert found["BLEU-S"] == (BETTER, "+0.63 ▲")
+    assert found["TER-S"] == (BETTER, "-0.240 ▲"), "the paper's is 0.34"
+    assert found["METEOR-S"] == (WORSE, "-0.150 ▼")
+    assert "<td>+3.50</td>" in html and "<td>+0.79</td>" in html
+
+
+def test_gains_stand_on_the_page_and_in_the_csv(tmp_path: Path) -> None:
+    table = find_table(write_webnlg(tmp_path, "tiny"))
+    view = table_view(table)
+    line = next(line for line in markdown(view).splitlines() if line.startswith("| Delta-LoRA"))
+    assert "63.50**<br><sub>62.87</sub><br><sub>+3.50 / +0.79</sub>" in line
+    assert "Last line of a cell: the gain over LoRA (repr.), ours / the paper's; positive is better." in markdown(view)
+    assert r"{\scriptsize +3.50 / +0.79}" in latex(view)
+    row = next(row for row in csv.DictReader(StringIO(to_csv(table))) if row["row"] == "delta-lora")
+    assert (row["BLEU-S gain"], row["BLEU-S gain (paper)"]) == ("3.5", "0.79")
+
+
+def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(tmp_path: Path) -> None:
+    for name in ("table5", "table7"):
+        grid = grid_of(tmp_path, f"table={name}", "scale=tiny")
+        write_runs(
+            tmp_path, grid, lambda cell: dict.fromkeys(E2E, 50.0 + (cell.config.method.get("update_ratio") or 0))
+        )
+        found = find_table(grid)
+        write_table(found, table_view(found), tmp_path / "tiny")
+    from_runs = notebook.show_table("table7").html
+    assert "+5.00 ▲" in from_runs and "+0.53" in from_runs, "λ = 5, and the paper's 70.13 - 69.60 of LoRA in Table 5"
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    notebook.table.cache_clear()
+    assert notebook.show_table("table7").html == from_runs
 
 
 def test_the_rendered_file_stands_in_where_the_runs_are_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import TableView
 
 BETTER, WORSE = "#cfe3f2", "#fbdcc0"  # tints of Okabe and Ito's blue and vermilion
+HEADS = {"text": "ours", "paper": "paper", "difference": "difference", "gain": "gain", "paper_gain": "paper’s gain"}
 ARROWS = {"better": "▲", "worse": "▼", "same": "="}  # for those who see no colours
 
 TEMPLATES = Environment(
@@ -21,9 +22,9 @@ TEMPLATES = Environment(
 
 
 def table_html(view: TableView) -> str:
-    """A table's cells; where the paper's stand beside ours, their difference, coloured by which is better."""
+    """A table's cells; coloured is the difference from the paper's where it says something, else the gain."""
     tints = {"better": BETTER, "worse": WORSE}
-    return TEMPLATES.get_template("table.html").render(view=view, arrows=ARROWS, tints=tints)
+    return TEMPLATES.get_template("table.html").render(view=view, heads=HEADS, arrows=ARROWS, tints=tints)
 
 
 def texts_html(texts: Texts) -> str:

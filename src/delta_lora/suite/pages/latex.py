@@ -5,13 +5,16 @@ from delta_lora.suite.pages.words import NOT_RUN
 
 
 def latex(view: TableView) -> str:
-    """A ``table*`` of booktabs rules: each row ours, and below it, small, the paper's."""
+    """A ``table*`` of booktabs rules: each row ours, and below it, small, the paper's, and both gains."""
     body = []
     for line in view.lines:
         body.append(" & ".join(latex_ours(entry) for entry in line) + r" \\")
         if any(entry.paper for entry in line):
             paper = [latex_paper(entry) for entry in line]
             body.append(" & ".join(paper) + r" \\[2pt]")
+        if any(entry.gains for entry in line):
+            gains = [f"{{\\scriptsize {escape_latex(entry.gains)}}}" if entry.gains else "" for entry in line]
+            body.append(" & ".join(gains) + r" \\[2pt]")
     caption = [f"{view.title}.", view.warning, *view.notes, *(f"{fact}." for fact in view.facts)]
     label = view.name.removeprefix("table") if view.of_paper else view.name
     return "\n".join(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from delta_lora.suite.pages.claim_texts import ClaimView
 from delta_lora.suite.pages.epochs import EPOCH_NOTE
-from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.texts import Texts, first_capital
 from delta_lora.suite.pages.view import Entry, TableView
 from delta_lora.suite.pages.words import NOT_RUN
 
@@ -47,7 +47,7 @@ def markdown(view: TableView) -> str:
 
 def markdown_claim(claim: ClaimView) -> list[str]:
     """A sentence, how it fared, and its comparisons, folded away where they are many."""
-    heading = f"**{claim.says}.** {claim.summary}."
+    heading = f"**{claim.says}.** {first_capital(claim.verdict)}; {claim.summary}."
     lines = markdown_table(claim.comparisons)
     if len(lines) <= LONG:
         return [heading, "", *lines]
@@ -55,11 +55,11 @@ def markdown_claim(claim: ClaimView) -> list[str]:
 
 
 def markdown_entry(entry: Entry) -> str:
-    """Ours, and below it, small, the paper's."""
+    """Ours, and below it, small, the paper's, and both gains."""
     ours, paper = escape_markdown(entry.text).replace(" ± ", "\u00a0±\u00a0"), escape_markdown(entry.paper)
     ours = f"**{ours}**" if entry.best else f"*{ours}*" if ours == NOT_RUN else ours
     paper = f"**{paper}**" if entry.paper_best else paper
-    return f"{ours}<br><sub>{paper}</sub>" if paper else ours
+    return "<br>".join([ours, *(f"<sub>{text}</sub>" for text in (paper, entry.gains) if text)])
 
 
 def markdown_row(cells: Sequence[str]) -> str:

@@ -30,8 +30,8 @@ from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.tables import figure3
 from delta_lora.suite.tables.csv_file import read_table
-from delta_lora.suite.tables.spec import own_tables
-from delta_lora.suite.tables.table import Table
+from delta_lora.suite.tables.spec import OF, own_tables, table_spec
+from delta_lora.suite.tables.table import Row, Table
 
 ROOT = CONFIGS.parent
 T = TypeVar("T")
@@ -100,7 +100,21 @@ def load(name: str, command: str, from_runs: Callable[[], T], from_file: Callabl
 def table(name: str) -> Table | Shown:
     """A table of ``configs/table``, in numbers."""
     grid = compose_grid(overrides(name))
-    return load(f"{name}.csv", name, lambda: find_table(grid), lambda text: read_table(text, grid))
+    return load(f"{name}.csv", name, lambda: find_table(grid), lambda text: read_table(text, grid, borrowed(name)))
+
+
+def borrowed(name: str) -> dict[str, Row]:
+    """The rows of other tables that a table names, from their rendered files."""
+    grid = compose_grid(overrides(name))
+    wanted = {one for one in table_spec(grid.config, name).named if OF in one}
+    others = {other: table(other) for other in sorted({one.partition(OF)[0] for one in wanted})}
+    rows = {
+        f"{other}{OF}{row.name}": row
+        for other, found in others.items()
+        if isinstance(found, Table)
+        for row in found.rows
+    }
+    return {one: row for one, row in rows.items() if one in wanted}
 
 
 @cache
@@ -134,7 +148,7 @@ def face() -> Shown:
 
 
 def show_table(name: str) -> Shown:
-    """Ours, the paper's and the difference, coloured by which is better: also where a low score is the good one."""
+    """Ours, the paper's and the gains; coloured by what is better, also where a low score is the good one."""
     found = table(name)
     if isinstance(found, Shown):
         return found

@@ -119,11 +119,11 @@ def draw_curves(table: Table) -> Figure:
 
 
 def draw_curve(axes: Axes, table: Table, column: str) -> list[Any]:
-    """One score over the rows, with its standard deviation over seeds; returns what the legend names."""
+    """One score over the rows, its 95 % band and every seed as a dot; returns what the legend names."""
     places = np.arange(len(table.rows))
     scores = [row.scores[column] for row in table.rows]
-    means = [math.nan if score is None else score.mean for score in scores]
-    spread = [math.nan if score is None or score.sd is None else score.sd for score in scores]
+    means = np.array([math.nan if score is None else score.mean for score in scores])
+    half = np.array([math.nan if score is None or score.half is None else score.half for score in scores])
     printed = [float(row.printed[column] or "nan") for row in table.rows]
     lines: list[Any] = []
     if table.of_paper:
@@ -133,8 +133,15 @@ def draw_curve(axes: Axes, table: Table, column: str) -> list[Any]:
             right.grid(False)
             right.tick_params(axis="y", colors=PAPER["color"])
             axes.tick_params(axis="y", colors=OURS["color"])
-    sd = None if np.isnan(spread).all() else spread
-    return [axes.errorbar(places, means, yerr=sd, capsize=2, label="ours", **OURS), *lines]
+    found: list[Any] = [*axes.plot(places, means, label="ours", **OURS)]
+    if any(score is not None and score.seeds > 1 for score in scores):
+        dots = [(place, value) for place, one in enumerate(scores) if one for value in one.by_seed.values()]
+        faint = {"color": OURS["color"], "alpha": 0.5, "s": 8, "linewidths": 0}
+        found.append(axes.scatter(*zip(*dots, strict=True), label="each seed", **faint))
+    if not np.isnan(half).all():
+        shade = {"color": OURS["color"], "alpha": 0.15, "linewidth": 0}
+        found.append(axes.fill_between(places, means - half, means + half, label="95 % over seeds", **shade))
+    return [*found, *lines]
 
 
 def two_lines(settings: Sequence[tuple[str, str]]) -> bool:

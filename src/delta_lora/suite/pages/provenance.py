@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.table import Table, comparable
 
@@ -83,6 +84,9 @@ def notes(table: Table) -> list[str]:
         lines = [
             "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
         ]
+    if table.base is not None:
+        both = ", ours / the paper's" if table.of_paper else ""
+        lines.append(f"Last line of a cell: the gain over {row_title(table, table.base)}{both}; positive is better.")
     if any(row.quoted for row in table.rows):
         lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
     if table.spec.parameters:

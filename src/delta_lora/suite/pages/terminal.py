@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from delta_lora.suite.pages.texts import first_capital
 from delta_lora.suite.pages.view import Entry, TableView
 
 
@@ -15,17 +16,24 @@ def terminal(view: TableView) -> RenderableType:
     for line in view.lines:
         grid.add_row(*(terminal_entry(entry) for entry in line))
     parts: list[RenderableType] = [grid]
-    if view.of_paper:
-        parts.append(Text("Upper line: ours; lower line: the paper's.", style="dim"))
+    lines = ["Upper line: ours", *(["below: the paper's"] if view.of_paper else [])]
+    lines += [f"last: the gain over {view.base}{', ours / the paper’s' if view.of_paper else ''}"] if view.base else []
+    if len(lines) > 1:
+        parts.append(Text(f"{'; '.join(lines)}.", style="dim"))
     if view.shape is not None:
         shape = Grid(*view.shape.heads, title="Shape")
         for texts in view.shape.lines:
             shape.add_row(*map(Text, texts))
         parts.append(shape)
-    return Group(*parts, *(Text(f"{claim.says}. {claim.summary}.") for claim in view.claims))
+    return Group(
+        *parts, *(Text(f"{claim.says}. {first_capital(claim.verdict)}; {claim.summary}.") for claim in view.claims)
+    )
 
 
 def terminal_entry(entry: Entry) -> Text:
-    """Ours, and below it, dim, the paper's."""
+    """Ours, and below it, dim, the paper's, and both gains."""
     text = Text(entry.text, style="bold" if entry.best else "")
-    return text.append(f"\n{entry.paper}", style="not bold dim") if entry.paper else text
+    for below in (entry.paper, entry.gains):
+        if below:
+            text.append(f"\n{below}", style="not bold dim")
+    return text

@@ -32,7 +32,8 @@ class Entry:
     """A cell: ours, and the paper's ("" where it has none); the best of a column are marked.
 
     value: ours in full; None where there is none, or it is no score. difference: ours less the paper's, rounded as
-    shown, "" where one is missing. change: what that is.
+    shown; "" where ours may not be held against it. gain, paper_gain: over the table's base, positive where better.
+    change: what the difference is; without one, what our gain is.
     """
 
     text: str
@@ -41,7 +42,14 @@ class Entry:
     best: bool = False
     paper_best: bool = False
     difference: str = ""
+    gain: str = ""
+    paper_gain: str = ""
     change: Literal["better", "worse", "same", ""] = ""
+
+    @property
+    def gains(self) -> str:
+        """Both gains in a line: ``+4.09 / +1.24``, ours alone where the paper has none."""
+        return f"{self.gain or NONE} / {self.paper_gain}" if self.paper_gain else self.gain
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,10 @@ class TableView:
     """What is shown of a table.
 
     name: of its files. heading: ``Table 1``. title: with what it is about, and the models. warning: "" where ours may
-    be held against the paper. lines: the cells, row by row, under ``columns``. of_paper: the paper's numbers stand
-    beside ours. curves: there is a picture of it. epochs, shape: None where it has none.
+    be held against the paper. lines: the cells, row by row, under ``columns``. parts: of a score, which stand beside
+    each other; ``coloured``: the one that says what is better. base: the row that gains are over, "" without one.
+    of_paper: the paper's numbers stand beside ours. curves: there is a picture of it. epochs, shape: None where it has
+    none.
     """
 
     name: str
@@ -61,6 +71,9 @@ class TableView:
     lines: list[list[Entry]]
     notes: list[str]
     facts: list[str]
+    parts: list[str]
+    coloured: str
+    base: str
     of_paper: bool
     curves: bool
     epochs: Texts | None
@@ -80,6 +93,8 @@ class TableView:
 
 def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
     """A table's view, from its numbers in memory."""
+    gains = [] if table.base is None else ["gain", "paper_gain"] if table.of_paper else ["gain"]
+    against = ["difference"] if table.reproduces else []
     return TableView(
         name=table.name,
         heading=table.heading,
@@ -89,6 +104,9 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         lines=entries(table),
         notes=[*notes(table), *said(table)],
         facts=facts(table.grid, table.runs),
+        parts=["text", *(["paper", *against] if table.of_paper else []), *gains],
+        coloured="difference" if against else "gain",
+        base="" if table.base is None else row_title(table, table.base),
         of_paper=table.of_paper,
         curves=table.swept is not None,
         epochs=epoch_texts(table),
@@ -129,15 +147,17 @@ def entries(table: Table) -> list[list[Entry]]:
 def score_entry(table: Table, row: Row, column: str, is_best: tuple[bool, bool]) -> Entry:
     """A score beside the paper's; ``is_best``: ours, the paper's."""
     score, printed, digits = row.scores[column], row.printed[column], decimals(table, column)
+    gains = [table.gain(row, column), table.paper_gain(row, column)]
+    gain, paper_gain = ("" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}" for value in gains)
     if score is None:
-        return Entry(NONE if row.quoted else NOT_RUN, printed, None, *is_best)
+        return Entry(NONE if row.quoted else NOT_RUN, printed, None, *is_best, paper_gain=paper_gain)
+    difference = f"{score.mean - float(printed):+.{digits}f}" if printed and table.reproduces else ""
+    better = float(difference) * table.spec.sign(column) if difference else float(gain or 0)
+    change: Literal["better", "worse", "same", ""] = "better" if better > 0 else "worse" if better < 0 else "same"
+    if not (difference or gain):
+        change = ""
     text = score_text(score, digits)
-    if not printed:
-        return Entry(text, "", score.mean, *is_best)
-    difference = round(score.mean - float(printed), digits)
-    gain = table.spec.sign(column) * difference
-    change: Literal["better", "worse", "same"] = "better" if gain > 0 else "worse" if gain < 0 else "same"
-    return Entry(text, printed, score.mean, *is_best, f"{difference:+.{digits}f}", change)
+    return Entry(text, printed, score.mean, *is_best, difference, gain, paper_gain, change)
 
 
 def dash(text: str) -> str:

@@ -71,7 +71,7 @@ def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
         UserError: a claim names a row or column missing from the table.
     """
     named = {name for spec in table.spec.claims for name in (*spec.better, *spec.worse)}
-    rows = claimed_rows(table, named)
+    rows = claimed_rows(table, table.spec.named)  # the base's name is checked, too
     runs = {run.key: run for name in named for by_seed in rows[name].runs.values() for run in by_seed.values()}
     for column in {column for spec in table.spec.claims for column in spec.gains} - set(table.metrics):
         raise UserError(f"a claim names the column {column!r}; it can name {', '.join(table.metrics)}")

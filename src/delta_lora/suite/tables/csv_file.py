@@ -36,6 +36,12 @@ def record(table: Table, row: Row) -> dict[str, Any]:
             f"{column} by seed": "" if score is None else by_seed_text(score),
             f"{column} (paper)": row.printed[column],
         }
+        if table.spec.base is not None:
+            gain, paper_gain = table.gain(row, column), table.paper_gain(row, column)
+            found |= {
+                f"{column} gain": "" if gain is None else repr(gain),
+                f"{column} gain (paper)": "" if paper_gain is None else f"{paper_gain:.6g}",
+            }
     found["status"] = "quoted" if row.quoted else "run" if row.complete else "not run"
     found["runs"] = " ".join({run.key: None for by_seed in row.runs.values() for run in by_seed.values()})
     return {name: value for name, value in found.items() if table.of_paper or not name.endswith(" (paper)")}
@@ -46,11 +52,12 @@ def by_seed_text(score: Number) -> str:
     return " ".join(f"{seed}={value!r}" for seed, value in score.by_seed.items())
 
 
-def read_table(text: str, grid: Grid) -> Table:
+def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None) -> Table:
     """The table that a file of `to_csv` shows, without the runs: they are in no repository, their tables are.
 
     Args:
         grid: of the same table; how many of its seeds were asked for then is taken to be those that were found.
+        borrowed: rows of other tables, by the names that this one has for them.
 
     Raises:
         UserError: the grid names no table, or the file is not one of its.
@@ -62,7 +69,7 @@ def read_table(text: str, grid: Grid) -> Table:
         rows = [read_row(spec, {str(name): value for name, value in line.items()}) for line in lines]
     except (ValueError, KeyError) as error:
         raise UserError(f"{grid.table}.csv is no rendered table ({error}); render it anew: make {grid.table}") from None
-    return Table(grid.table, spec, grid, {}, rows, [])
+    return Table(grid.table, spec, grid, {}, rows, [], dict(borrowed or {}))
 
 
 def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
