@@ -224,6 +224,13 @@ def test_predictions_of_another_kind_are_a_clear_error(tmp_path: Path) -> None:
         resampler_of(run)
 
 
+def test_predictions_that_are_no_text_are_a_clear_error(tmp_path: Path) -> None:
+    run = rte_run(tmp_path, "odd", np.ones(3, dtype=bool))
+    (run.path / "predictions.jsonl").write_bytes(b"\x91")
+    with pytest.raises(UserError, match=r"predictions\.jsonl cannot be read .*delete the run's folder"):
+        PairedBootstrap(resampler_of, None).scores(run)
+
+
 XSUM = {"references": ["A pub opened."], "prediction": "A pub opened."}
 WEBNLG = {"references": ["A pub opened."], "prediction": "A pub closed.", "seen": True}
 

@@ -51,7 +51,7 @@ class PairedBootstrap:
         The name of a kept file holds all that they come from: the predictions, the draws, the metric code's version.
         """
         if run.key not in self._scores:
-            digest = sha256(run.text("predictions.jsonl").encode()).hexdigest()[:16]
+            digest = sha256(text_of(run).encode()).hexdigest()[:16]
             name = f"{run.key}-{digest}-{self.resamples}-{self.seed}-{metric_version()}.json"
             kept = None if self.cache is None else read_scores(self.cache / name, self.resamples)
             self._scores[run.key] = self._score(run) if kept is None else kept
@@ -172,6 +172,18 @@ def check_same_items(left: Run, right: Run) -> None:
         )
 
 
+def text_of(run: Run) -> str:
+    """The file of a run's predictions.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return run.text("predictions.jsonl")
+    except (OSError, ValueError) as error:
+        raise unreadable(run, error) from error
+
+
 def items_of(run: Run) -> list[Any]:
     """The ids of a run's test items, in their order.
 
@@ -181,9 +193,14 @@ def items_of(run: Run) -> list[Any]:
     try:
         return [line["id"] for line in run.predictions()]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{run.path / 'predictions.jsonl'} cannot be read ({error}); delete the run's folder and run its cell again"
-        ) from error
+        raise unreadable(run, error) from error
+
+
+def unreadable(run: Run, error: Exception) -> UserError:
+    """What to say, and to do, where a run's predictions cannot be read."""
+    return UserError(
+        f"{run.path / 'predictions.jsonl'} cannot be read ({error}); delete the run's folder and run its cell again"
+    )
 
 
 def resampler_of(run: Run) -> Resampler:
