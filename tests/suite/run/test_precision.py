@@ -1,6 +1,7 @@
 """bf16: the frozen base is held in it while it trains, with the results of autocast, and comes back as it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from delta_lora.methods.base import Method, Schedule
 from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
 from delta_lora.suite.run import precision
+from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.precision import frozen_matrices_in, has_bf16, uses_bf16
 from delta_lora.suite.run.recipe import run_cell
 
@@ -98,6 +100,18 @@ def test_auto_is_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None
             assert has_bf16() is expected
 
 
+def dtype_of(made: Any) -> torch.dtype | None:
+    return made.dtype if isinstance(made, torch.Tensor) else None
+
+
+@contextmanager
+def hook_removed(hook: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 @pytest.mark.usefixtures("quick_scores")
 @pytest.mark.parametrize("method", ["full", "delta-lora", "delta-lora-dropout"])
 def test_a_run_in_bf16_ends_on_the_checkpoints_own_weights(
@@ -111,6 +125,17 @@ def test_a_run_in_bf16_ends_on_the_checkpoints_own_weights(
         return inner(*args, **kwargs)
 
     monkeypatch.setattr("delta_lora.suite.run.training.frozen_matrices_in", watched)
+    computed = set()
+
+    def decoding(model: Any, *arguments: Any) -> Any:
+        hook = nn.modules.module.register_module_forward_hook(lambda module, given, made: computed.add(dtype_of(made)))
+        with hook_removed(hook):
+            return decode(model, *arguments)
+
+    monkeypatch.setattr("delta_lora.suite.run.recipe.decode", decoding)
     run = run_cell(short(f"method={method}", "task.train.precision=bf16"))
+    assert computed == {torch.float32, None}, (
+        "autocast is training's; texts are made as task.decode.precision says"
+    )
     assert held == [("q_proj", "v_proj") if method == "delta-lora-dropout" else ()]
     assert run.train["final_loss"] > 0

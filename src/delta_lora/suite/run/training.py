@@ -98,6 +98,8 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
                 f"{checkpoint} holds something else than tensors and numbers, which is not read; delete that folder, "
                 "and the run goes on from the one before it"
             ) from error
+    # accelerate has put autocast around the model's forward: after full fine-tuning this very model decodes
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     step, seconds = trainer.state.global_step, output.metrics["train_runtime"]
     if stop.received and step < trainer.state.max_steps:
         raise Interrupted(
