@@ -134,8 +134,6 @@ def test_a_run_in_bf16_ends_on_the_checkpoints_own_weights(
 
     monkeypatch.setattr("delta_lora.suite.run.recipe.decode", decoding)
     run = run_cell(short(f"method={method}", "task.train.precision=bf16"))
-    assert computed == {torch.float32, None}, (
-        "autocast is training's; texts are made as task.decode.precision says"
-    )
+    assert computed == {torch.float32, None}, "autocast is training's; texts are made as task.decode.precision says"
     assert held == [("q_proj", "v_proj") if method == "delta-lora-dropout" else ()]
     assert run.train["final_loss"] > 0
