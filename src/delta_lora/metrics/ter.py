@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TABLE = 1_000_000  # words of the candidates that are measured at once: what bounds the memory
+Words = NDArray[np.int64]
+Columns = NDArray[np.int32]
 
 
 def smallest_ter(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -26,28 +28,28 @@ def ter(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
     An edit is an insertion, a deletion, a substitution or the shift of a run of words. Shifts are chosen
     greedily: of all runs that also occur at another position of the reference, moved there, the one is taken
     that lowers the Levenshtein distance most (of equals, the one whose word sequence sorts last), until none
-    lowers it. ``pyter`` measures one candidate after another; here one table is filled for many of them at once,
-    for so many that the memory stays bounded however long the hypothesis is.
+    lowers it. ``pyter`` measures one candidate after another, each from its first word to its last. Here all that
+    move the same run of the reference to the same place share one table, since they differ only in where a common
+    end begins; so the work grows with the hypothesis's length, not with its square.
     """
     numbers = {word: number for number, word in enumerate(sorted({*hypothesis, *reference}))}
     target = np.array([numbers[word] for word in reference], dtype=np.int64)
     words = np.array([numbers[word] for word in hypothesis], dtype=np.int64)
-    distance = int(_distances(words[np.newaxis], target)[0])
+    after = _ends(words, target)
+    distance = int(after[0, 0])
     least = _least_edits(hypothesis, reference)
     shifts = 0
     while distance > least:
-        best, shifted = distance, list[int]()
-        for orders in _shift_orders(words, target):
-            candidates = words[orders]
-            distances = _distances(candidates, target)
-            lowest = int(distances.min())
-            if lowest < distance and lowest <= best:
-                # Numbers keep the words' order, so that they decide between equals as the words do.
-                last = max(candidates[distances == lowest].tolist())
-                best, shifted = lowest, last if lowest < best else max(last, shifted)
+        candidates = _shifts(words, target)
+        distances = _after_shift(words, target, candidates, after)
+        best = int(distances.min(initial=distance))
         if best == distance:
             break
-        distance, words = best, np.array(shifted, dtype=np.int64)
+        # Numbers keep the words' order, and so do their bytes: they decide between equals as the words do.
+        equals = candidates[:, distances == best].T.tolist()
+        last = max(_shifted(words, *shift).astype(">u4").tobytes() for shift in equals)
+        words = np.frombuffer(last, dtype=">u4").astype(np.int64)
+        distance, after = best, _ends(words, target)
         shifts += 1
     return (shifts + distance) / len(reference)
 
@@ -58,8 +60,8 @@ def _least_edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
     return max(len(hypothesis), len(reference)) - common
 
 
-def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Permutations of ``words``, arrays (candidates, words): each moves one run that also occurs in ``target``.
+def _shifts(words: Words, target: Words) -> Words:
+    """Candidates, (3, candidates): start, length and new place of a run that also occurs in ``target``.
 
     A run starts at any pair (i, j), i ≠ j, of equal words and goes on while the words stay equal; it is cut out
     at i and put back before position j of what is left (at the end, where that is shorter).
@@ -72,34 +74,64 @@ def _shift_orders(words: NDArray[np.int64], target: NDArray[np.int64]) -> Iterat
     np.fill_diagonal(equal, False)
     starts, places = np.nonzero(equal)
     runs = lengths[starts, places]
-    places = np.minimum(places, count - runs)
-    rows = max(1, _TABLE // count)
-    for first in range(0, len(starts), rows):
-        part = slice(first, first + rows)
-        yield _orders(count, starts[part], runs[part], places[part])
+    return np.stack([starts, runs, np.minimum(places, count - runs)])
 
 
-def _orders(
-    count: int, starts: NDArray[np.int64], runs: NDArray[np.int64], places: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    position = np.arange(count)
-    # New place of each word: within the run, or after it has closed up and made way for the run.
-    start, run, place = starts[:, np.newaxis], runs[:, np.newaxis], places[:, np.newaxis]
-    inside = (position >= start) & (position < start + run)
-    rest = np.where(position >= start + run, position - run, position)
-    new = np.where(inside, place + position - start, np.where(rest >= place, rest + run, rest))
-    return np.argsort(new, axis=1)
+def _shifted(words: Words, start: int, run: int, place: int) -> Words:
+    rest = np.concatenate([words[:start], words[start + run :]])
+    return np.concatenate([rest[:place], words[start : start + run], rest[place:]])
 
 
-def _distances(sequences: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Levenshtein distance of each row of ``sequences`` (candidates, words) to ``target``, one column at a time."""
-    offsets = np.arange(len(target) + 1, dtype=np.int32)[:, np.newaxis]
-    # Rows are positions of the target, so that numpy's inner loop runs over the candidates. Each column is kept
-    # minus its offsets: an insertion then costs nothing and becomes a running minimum.
+def _after_shift(words: Words, target: Words, shifts: Words, after: Columns) -> Words:
+    """The distance of each candidate of :func:`_shifts`; ``after``: :func:`_ends` of ``words``.
+
+    From where a candidate's words are those of ``words`` again, ``after`` has the rest. Before that, all runs that move
+    to the left share a sequence if they are equal and go to the same place: its words until the run's old place.
+    """
+    starts, runs, places = shifts
+    left = starts > places
+    kinds = np.where(left, len(target) * places + runs, -1 - np.arange(len(starts)))
+    _, first, rows = np.unique(kinds, return_index=True, return_inverse=True)
+    sequences = [
+        np.concatenate([words[:place], words[start : start + run], words[place:]])[: len(words)]
+        if start > place
+        else _shifted(words, start, run, place)
+        for start, run, place in shifts[:, first].T.tolist()
+    ]
+    ends = np.where(left, starts, places) + runs
+    found = np.empty(len(starts), dtype=np.int64)
+    step = max(1, _TABLE // (len(words) + 1))
+    for begin in range(0, len(sequences), step):
+        columns = _columns(np.stack(sequences[begin : begin + step]), target)
+        table = np.stack(
+            [(column + rest[:, np.newaxis]).min(axis=0) for column, rest in zip(columns, after, strict=True)]
+        )
+        part = (rows >= begin) & (rows < begin + step)
+        found[part] = table[ends[part], rows[part] - begin]
+    return found
+
+
+def _ends(words: Words, target: Words) -> Columns:
+    """Levenshtein distances of every end of ``words`` to every end of ``target``: (words + 1, target + 1).
+
+    Each is with the offset that :func:`_columns` leaves out, so that their sums are distances.
+    """
+    columns = np.stack([column[:, 0].copy() for column in _columns(words[np.newaxis, ::-1], target[::-1])])
+    return columns[::-1, ::-1] + np.int32(len(target))
+
+
+def _columns(sequences: Words, target: Words) -> Iterator[Columns]:
+    """Levenshtein distances of the first 0, 1, … words of each row of ``sequences`` to every beginning of ``target``.
+
+    Each is an array (target + 1, sequences), minus the beginning's length; the next one takes its place.
+    """
+    # Rows are positions of the target, so that numpy's inner loop runs over the sequences. Without the beginnings'
+    # lengths an insertion costs nothing and becomes a running minimum.
     column = np.zeros((len(target) + 1, len(sequences)), dtype=np.int32)
+    yield column
     for step, word in enumerate(sequences.T, start=1):
         substituted = column[:-1] - (target[:, np.newaxis] == word[np.newaxis, :])
         np.minimum(column[1:] + 1, substituted, out=column[1:])
         column[0] = step
         np.minimum.accumulate(column, axis=0, out=column)
-    return (column + offsets)[-1]
+        yield column
