@@ -41,6 +41,14 @@ def test_xsum_from_a_folder(composed: Callable[..., DictConfig], tmp_path: Path)
     assert task.fingerprint() != key, "other local data, another run"
 
 
+def test_xsums_development_set_is_its_validation_split(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    write(tmp_path / "xsum", XSUM, "train")
+    write(tmp_path / "xsum", XSUM.iloc[1:], "validation")
+    task = XSum(composed("task=xsum", "model=bart-large", "task.split=dev").task, tmp_path, Path("unused"))
+    task.check_files()
+    assert [item.input for item in task.test_items()] == ["Three."]
+
+
 def cached(home: Path, repository: str, reference: str, files: dict[str, pd.DataFrame]) -> None:
     """A hub cache as the hub's client writes it: blobs, refs, snapshots with links."""
     root = home / "hub" / f"datasets--{repository.replace('/', '--')}"

@@ -49,6 +49,14 @@ def test_an_entry_gives_its_modified_triples_with_every_good_text(task: WebNLG, 
     assert items[0].references == ["A 1 serves B.", "A 1 has 3.5."]
 
 
+def test_the_development_set_is_the_dev_folder(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    folder = write(tmp_path / "webnlg_challenge_2017", "Airport", unseen=["Artist"])
+    file = folder / "dev/2triples/a.xml"
+    file.write_text(file.read_text().replace("A 1 serves B.", "Of dev."))
+    (item,) = WebNLG(composed("task=webnlg", "task.split=dev").task, tmp_path, tmp_path / "cache").test_items()
+    assert item.references == ["Of dev.", "A 1 has 3.5."] and item.extra["seen"]
+
+
 def test_seen_is_what_the_training_files_have(task: WebNLG, tmp_path: Path) -> None:
     """Other releases train on other categories: v3 on Company and MeanOfTransportation, among others."""
     write(tmp_path / "webnlg_challenge_2017", "Company", "MeanOfTransportation", unseen=["Airport", "Film"])

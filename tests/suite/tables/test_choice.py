@@ -85,3 +85,5 @@ def test_the_controls_rate_and_lambda_and_k_are_compared_on_development_data(
     table = build_table(found, [write_run(tmp_path, found.cells[1], {"loss": 1.25})])
     assert [row.scores["loss"].mean for row in table.rows if row.scores["loss"]] == [1.25]
     assert preset_lines(table) == []
+    texts = [entry.text for line in table_view(table).lines for entry in line]
+    assert "1.2500" in texts, "losses differ in their third and fourth decimal"

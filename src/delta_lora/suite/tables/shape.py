@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from delta_lora.suite.tables.table import Row, Table
+from delta_lora.tasks.settings import LOSS
 
 FEWEST = 5  # rows: with four no order, not even the paper's own, is significant
 SIGNIFICANT = 0.05
@@ -93,7 +94,9 @@ def best(table: Table, column: str, ours: bool) -> set[str]:
 
 
 def decimals(table: Table, column: str) -> int:
-    """Two, as the paper prints; three for scores between 0 and 1, where two would hide the differences."""
+    """Two, as the paper prints; three for scores between 0 and 1, four for a loss: two would hide the differences."""
+    if table.metrics.get(column) == LOSS:
+        return 4
     shown = [float(row.printed[column]) for row in table.rows if row.printed[column]]
     shown = shown or [abs(score.mean) for row in table.rows if (score := row.scores[column]) is not None]
     return 3 if shown and max(shown) < 1 else 2
