@@ -41,7 +41,7 @@ def variable(name: str, default: str | None = None) -> str | None:
 
 def unusable(error: BaseException) -> str | None:
     """What to tell of an error of the file system in a folder of the user's settings; None for any other error."""
-    if not isinstance(error, OSError) or error.errno not in UNUSABLE or error.filename is None:
+    if not isinstance(error, OSError) or error.errno not in {*UNUSABLE, errno.ENOENT} or error.filename is None:
         return None
     path = Path(os.fsdecode(error.filename)).absolute()
     caches = {"HF_HOME": Path(variable("HF_HOME", "~/.cache/huggingface") or "").expanduser()}
@@ -50,6 +50,8 @@ def unusable(error: BaseException) -> str | None:
     if not within:
         return None
     setting = max(within, key=lambda name: len(places[name].parts))
+    if error.errno == errno.ENOENT and places[setting].is_dir():
+        return None  # a file is missing in a folder that can be used; where there is none, it could not be made (/proc)
     reason = "a file is in a folder's place" if error.errno in (errno.ENOTDIR, errno.EEXIST) else error.strerror
     return (
         f"{setting} is {places[setting]}, which cannot be used ({path}: {reason}); give {setting} a folder that can be "
