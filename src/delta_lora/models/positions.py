@@ -32,6 +32,27 @@ def check_lengths(config: PretrainedConfig, examples: Sequence[Mapping[str, Any]
         raise UserError(
             f"an example has {longest} tokens, the model has {room} positions; give task.train.max_length={room}"
         )
+    if room is not None and config.is_encoder_decoder:  # what its decoder reads is the target, moved by one
+        longest = max(len(example["labels"]) for example in examples)
+        if longest > room:
+            raise UserError(
+                f"a target has {longest} tokens, the model's decoder has {room} positions; "
+                f"give task.train.max_target_length={room}"
+            )
+
+
+def check_decoder(config: PretrainedConfig, max_new_tokens: int) -> None:
+    """An encoder–decoder's decoder has positions for the token that it starts from and what is generated after it.
+
+    Raises:
+        UserError: it lacks some.
+    """
+    most = positions(config)
+    if most is not None and 1 + max_new_tokens > most:
+        raise UserError(
+            f"task.decode.max_new_tokens={max_new_tokens} and the token that they start from need more than the "
+            f"model's {most} positions; give {most - 1} or less"
+        )
 
 
 def check_room(config: PretrainedConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

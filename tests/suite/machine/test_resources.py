@@ -439,3 +439,17 @@ def test_an_example_longer_than_the_model_is_told_before_training(short: Short) 
     check_lengths(model.config, [{"input_ids": [0] * 256}])
     with pytest.raises(UserError, match="an example has 257 tokens, the model has 256 positions; give"):
         check_lengths(model.config, [{"input_ids": [0] * 9}, {"input_ids": [0] * 257}])
+
+
+def test_a_target_longer_than_the_decoder_is_told_before_training() -> None:
+    from transformers import BartConfig
+
+    from delta_lora.models.positions import check_decoder, check_lengths
+
+    config = BartConfig(max_position_embeddings=32)
+    check_lengths(config, [{"input_ids": [0] * 32, "labels": [0] * 32}])
+    check_decoder(config, 31)
+    with pytest.raises(UserError, match="a target has 33 tokens, the model's decoder has 32 positions; give"):
+        check_lengths(config, [{"input_ids": [0] * 9, "labels": [0] * 33}])
+    with pytest.raises(UserError, match=r"task\.decode\.max_new_tokens=32 and the token .* give 31 or less"):
+        check_decoder(config, 32)

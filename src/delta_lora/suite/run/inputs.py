@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from delta_lora.models.load import check_config, load_tokenizer
-from delta_lora.models.positions import check_lengths, check_room
+from delta_lora.models.positions import check_decoder, check_lengths, check_room
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.machine import ranks
 from delta_lora.tasks.base import Item
@@ -37,4 +37,6 @@ def load_inputs(cell: Cell) -> Inputs:
     check_lengths(config, inputs.examples)
     if decode is not None and model.kind == "causal":
         check_room(config, causal_prompts(tokenizer, [item.input for item in inputs.items]), decode.max_new_tokens)
+    if decode is not None and model.kind == "seq2seq":
+        check_decoder(config, decode.max_new_tokens)
     return inputs
