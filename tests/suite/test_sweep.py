@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT
 from omegaconf import DictConfig
 
+from delta_lora.suite import sweep
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.run.recipe import run_cell
 
@@ -104,3 +105,21 @@ def test_the_slurm_launcher_requeues_what_is_cut_off() -> None:
         launcher = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert launcher.max_num_timeout > 0 and launcher.gpus_per_node == 1 and launcher.signal_delay_s >= 60
+
+
+@pytest.mark.parametrize(("jobs", "started"), [(3, 2), (2, 2), (1, 1), (-1, -1)])
+def test_no_more_jobs_start_than_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, jobs: int, started: int
+) -> None:
+    """Each has as many threads as leave the others theirs, but at least one."""
+    from hydra import compose, initialize_config_dir
+
+    monkeypatch.setattr(sweep, "usable_cores", lambda: 2)
+    monkeypatch.setattr(sweep.SweepCallback, "folder", None)
+    given = ["scale=tiny", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", given, return_hydra_config=True)
+    sweep.SweepCallback().on_multirun_start(config)
+    assert config.hydra.launcher.n_jobs == started
+    line = "hydra.launcher.n_jobs=3 (JOBS) is more than the 2 cores here: 2 at a time\n"
+    assert capsys.readouterr().err == ("" if jobs == started else line)

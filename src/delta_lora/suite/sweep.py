@@ -1,6 +1,7 @@
 """A sweep (``-m``): a failing cell does not stop the others; at the end the failures are listed."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from delta_lora.errors import RunError, UserError
 from delta_lora.files import write_whole
@@ -45,12 +46,22 @@ class SweepCallback(Callback):
                     "hydra/launcher=slurm needs Slurm's commands, and there is no sbatch here; run it on a login node, "
                     "or take hydra/launcher=joblib"
                 )
+            if launcher._target_.endswith("JoblibLauncher") and (launcher.n_jobs or 1) > (cores := usable_cores()):
+                given = f"hydra.launcher.n_jobs={launcher.n_jobs} (JOBS)"
+                print(f"{given} is more than the {cores} cores here: {cores} at a time", file=sys.stderr)
+                with read_write(config):
+                    launcher.n_jobs = cores
             if not elsewhere:  # a login node need not have what its jobs need
                 check_device(config)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings
         SweepCallback.folder = place("hydra.sweep.dir", config.hydra.sweep.dir)
+
+
+def usable_cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def queue_error(error: RuntimeError) -> UserError | RunError | None:

@@ -27,6 +27,7 @@ from delta_lora.suite.records.checkpoints import Seal
 from delta_lora.suite.records.phases import finish_phase, finished_phase
 from delta_lora.suite.records.records import read_jsonl
 from delta_lora.suite.run import recipe as suite_cell
+from delta_lora.suite.run import scoring
 from delta_lora.suite.run.recipe import run_cell
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
@@ -192,7 +193,7 @@ def test_what_is_trained_is_not_trained_again_and_what_is_decoded_not_decoded_ag
             run_cell(config)
     assert len(steps) == 24
     with monkeypatch.context() as patch:
-        patch.setattr(suite_cell, "write_record", dies)
+        patch.setattr(scoring, "write_record", dies)
         with pytest.raises(KeyboardInterrupt):
             run_cell(config)
     assert len(steps) == 24, "only decoded"

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from delta_lora.suite.records.records import read_run
 from delta_lora.suite.run import recipe as suite_cell
+from delta_lora.suite.run import scoring
 from delta_lora.suite.run.recipe import run_cell
 
 KILLS = int(os.environ.get("KILLS", "20"))  # per method; make chaos: more, from another seed
@@ -92,7 +93,7 @@ def test_a_damaged_file_of_an_unfinished_run_is_never_used(
         interrupted(cut, 8 if task == "e2e" else 16, monkeypatch)
     else:
         with monkeypatch.context() as patch:
-            patch.setattr(suite_cell, phase, die)
+            patch.setattr(scoring if phase == "write_record" else suite_cell, phase, die)
             with pytest.raises(Died):
                 run_cell(cut)
     for number in range(DAMAGES):
