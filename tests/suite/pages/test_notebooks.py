@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from delta_lora.suite.pages import report
+from delta_lora.suite.pages import notebook, report
 from delta_lora.suite.pages.notebook import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -49,3 +49,9 @@ def test_a_notebook_runs_on_the_committed_results(name: str, tmp_path: Path) -> 
         assert "Delta-LoRA (Ours)" in shown
         assert "background-color" in shown
     assert all(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_a_table_that_the_scale_leaves_out_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTA_LORA_SCALE", "laptop")
+    notebook.table.cache_clear()
+    assert "XSum needs a pretrained encoder–decoder" in notebook.show_table("table3").text

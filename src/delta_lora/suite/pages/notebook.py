@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.places import place, variable
-from delta_lora.suite.config.compose import CONFIGS
+from delta_lora.suite.config.compose import CONFIGS, LeftOut
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.examples import render_examples
@@ -98,8 +98,11 @@ def load(name: str, command: str, from_runs: Callable[[], T], from_file: Callabl
 
 @cache
 def table(name: str) -> Table | Shown:
-    """A table of ``configs/table``, in numbers."""
-    grid = compose_grid(overrides(name))
+    """A table of ``configs/table``, in numbers; where the scale has none, why."""
+    try:
+        grid = compose_grid(overrides(name))
+    except LeftOut as error:
+        return message(str(error))
     return load(f"{name}.csv", name, lambda: find_table(grid), lambda text: read_table(text, grid, borrowed(name)))
 
 
