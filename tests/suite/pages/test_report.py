@@ -115,6 +115,13 @@ def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(tmp_path: Pat
     assert notebook.show_table("table7").html == from_runs
 
 
+def test_runs_that_were_kept_beside_the_tables_are_shown(tmp_path: Path) -> None:
+    write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "tiny" / "runs")
+    assert "61.25" in notebook.show_table("table1").html
+
+
 def test_the_rendered_file_stands_in_where_the_runs_are_missing(tmp_path: Path) -> None:
     write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
     found = find_table(grid_of(tmp_path, "table=table1", "scale=tiny"))

@@ -14,6 +14,7 @@ from delta_lora.suite.pages.provenance import warning
 from delta_lora.suite.pages.view import score_text, table_view
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import build_table
+from delta_lora.suite.tables.csv_file import read_table, to_csv
 from delta_lora.suite.tables.table import Number, Row, Table
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
@@ -219,3 +220,15 @@ def test_parameter_columns_are_counted_in_the_papers_units(tmp_path: Path) -> No
 def test_a_table_of_less_than_the_papers_models_and_data_says_so(tmp_path: Path, overrides: list[str]) -> None:
     table = build_table(grid_of(tmp_path, "table=table1", "method=lora", *overrides), [])
     assert warning(table.grid).startswith("Not comparable with the paper")
+
+
+def test_a_row_read_from_a_file_says_which_seeds_it_lacks(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "table=table1", "scale=tiny", "method=lora,delta-lora", "seed=1,2")
+    for cell in grid.cells:
+        if (cell.config.method.name, cell.config.seed) != ("delta-lora", 2):
+            write_run(tmp_path, cell, e2e(50.0 + cell.config.seed), [])
+    built = build_table(grid, read_runs(tmp_path))
+    found = read_table(to_csv(built), grid)
+    for table in (built, found):
+        assert score_text(number(table, "delta-lora"), 2) == "51.00 (1 of 2)"
+        assert score_text(number(table, "lora"), 2) == "51.50 ± 0.71"

@@ -87,7 +87,7 @@ def message(text: str) -> Shown:
 
 def load(name: str, command: str, from_runs: Callable[[], T], from_file: Callable[[str], T]) -> T | Shown:
     """From the runs in memory; where there are none, from the file rendered of them before; else a message."""
-    if any((results_dir() / "runs").glob("*/run.json")):
+    if any(any(folder.glob("*/run.json")) for folder in (results_dir() / "runs", results_dir() / scale() / "runs")):
         with suppress(UserError):  # it has no run
             return from_runs()
     path = results_dir() / scale() / name

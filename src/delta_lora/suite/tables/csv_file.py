@@ -1,6 +1,7 @@
 """A table as a CSV file, numbers in full, and such a file as a table where the runs behind it are not at hand."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -56,7 +57,8 @@ def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None)
     """The table that a file of `to_csv` shows, without the runs: they are in no repository, their tables are.
 
     Args:
-        grid: of the same table; how many of its seeds were asked for then is taken to be those that were found.
+        grid: of the same table. The seeds that were asked for then are taken to be all that its rows have: a row that
+            lacks one of them says so.
         borrowed: rows of other tables, by the names that this one has for them.
 
     Raises:
@@ -67,6 +69,13 @@ def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None)
     try:
         lines = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False).to_dict("records")
         rows = [read_row(spec, {str(name): value for name, value in line.items()}) for line in lines]
+        seeds = {seed for row in rows for score in row.scores.values() if score for seed in score.by_seed}
+        rows = [
+            replace(
+                row, scores={name: score and Number(score.by_seed, len(seeds)) for name, score in row.scores.items()}
+            )
+            for row in rows
+        ]
     except (ValueError, KeyError) as error:
         raise UserError(f"{grid.table}.csv is no rendered table ({error}); render it anew: make {grid.table}") from None
     return Table(grid.table, spec, grid, {}, rows, [], dict(borrowed or {}))
