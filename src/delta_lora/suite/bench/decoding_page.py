@@ -1,9 +1,9 @@
 """The record of what decoding costs and its page: results/bench/decode-<device>.json and .md."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from delta_lora.suite.bench import page
 from delta_lora.suite.bench.decoding import ROWS
 
 
@@ -15,13 +15,8 @@ def keep(folder: Path, machine: dict[str, Any], row: dict[str, Any]) -> None:
         machine: what the numbers depend on.
         row: from :func:`delta_lora.suite.bench.decoding.measure`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ("decode-cpu.json" if machine["device"].startswith("CPU") else "decode-cuda.json")
-    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    rows = sorted([other for other in kept if other["model"] != row["model"]] + [row], key=lambda each: each["model"])
-    record = {"environment": machine, "rows": rows}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
+    record = page.add(folder, "decode-", machine, [row], lambda row: row["model"])
+    page.write(folder, "decode-", record, markdown(record))
 
 
 def markdown(record: dict[str, Any]) -> str:

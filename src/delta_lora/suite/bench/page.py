@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from delta_lora.files import write_whole
 from delta_lora.suite.bench.cases import MODELS
 
 
@@ -20,15 +22,33 @@ def keep(folder: Path, machine: dict[str, Any], rows: list[dict[str, Any]]) -> N
         machine: from :func:`environment`.
         rows: from :func:`delta_lora.suite.bench.costs.measure`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ("cpu.json" if machine["device"].startswith("CPU") else "cuda.json")
+    record = add(folder, "", machine, rows, lambda row: list(MODELS).index(row["model"]))
+    write(folder, "", record, markdown(record))
+
+
+def add(
+    folder: Path, prefix: str, machine: dict[str, Any], rows: list[dict[str, Any]], order: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """A device's record with these rows in place of those of their models; ``order`` is of a row, a sort's key."""
+    path = record_file(folder, prefix, machine)
     kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     measured = {row["model"] for row in rows}
-    kept = [row for row in kept if row["model"] not in measured] + rows
-    kept.sort(key=lambda row: list(MODELS).index(row["model"]))  # a model measured again keeps its place
-    record = {"environment": machine, "rows": kept}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
+    return {
+        "environment": machine,
+        "rows": sorted([*(row for row in kept if row["model"] not in measured), *rows], key=order),
+    }
+
+
+def write(folder: Path, prefix: str, record: dict[str, Any], page: str) -> None:
+    """Write a device's record, and its page beside it; the folder is made where it is missing."""
+    path = record_file(folder, prefix, record["environment"])
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_whole(path.with_suffix(".md"), page)
+
+
+def record_file(folder: Path, prefix: str, machine: dict[str, Any]) -> Path:
+    """``<prefix>cpu.json`` or ``<prefix>cuda.json``."""
+    return folder / f"{prefix}{'cpu' if machine['device'].startswith('CPU') else 'cuda'}.json"
 
 
 def markdown(record: dict[str, Any]) -> str:
