@@ -3,6 +3,7 @@
 They hold for what is in the repository; a record that is not there yet is not asked for.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -73,3 +74,19 @@ def test_what_is_below_is_named(tmp_path: Path, task: str, scores: dict[str, flo
 
 def test_a_run_that_chose_settings_has_no_floor(tmp_path: Path) -> None:
     assert not list(below([made(tmp_path, "e2e", {"loss": 1.2}, [{"id": 0}], "task.split=dev", "task.metrics=[loss]")]))
+
+
+def test_the_controls_page_prints_its_own_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its command prints is what it and the README say."""
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "controls.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/controls.md", "exec"), {})
+    low, high, equal, items = re.fullmatch(
+        r"cosine (\S+) to (\S+)\n(\d+) of (\d+) texts\n", capsys.readouterr().out
+    ).groups()
+    assert f"between {low} and {high} on the two layers" in page
+    assert f"for {equal} of {items} inputs" in page
+    assert f"for {equal} of the {items} inputs" in (ROOT / "README.md").read_text(encoding="utf-8")
