@@ -51,8 +51,8 @@ def cpu_seconds(process: BaseProcess, most: float = math.inf) -> float:
         while process.is_alive() and used < most:
             used = sum(psutil.Process(process.pid).cpu_times()[:2])
             process.join(0.005)
-    except psutil.NoSuchProcess:
-        pass
+    except psutil.NoSuchProcess:  # it has ended; the server that forked it may have yet to say how
+        process.join()
     return used
 
 

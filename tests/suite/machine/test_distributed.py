@@ -18,20 +18,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-from transformers import (
-    AutoTokenizer,
-    BartConfig,
-    BartForConditionalGeneration,
-    DataCollatorForSeq2Seq,
-    RobertaConfig,
-    RobertaForMaskedLM,
-    TrainingArguments,
-)
+from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM
 
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.records.records import Run, read_jsonl, read_runs
-from delta_lora.suite.run.trainer import SuiteTrainer
 
 pytestmark = pytest.mark.xdist_group("distributed")  # all read the same few runs
 # 97 examples in batches of 8: the last step of an epoch has one example, and the second process none.
@@ -201,31 +192,6 @@ def test_stopped_and_killed_runs_end_bitwise_as_the_undisturbed_one(runs: Runs, 
     assert resumed.predictions() == whole.predictions()
     weights = [(run.path / "adapter" / "adapter_model.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]
-
-
-def test_the_loss_of_a_step_does_not_depend_on_how_its_batch_is_cut(gpt2_checkpoint: Path, tmp_path: Path) -> None:
-    """BART's own loss is a mean over the micro-batch's target tokens, of which each example has another number."""
-    tokenizer = AutoTokenizer.from_pretrained(gpt2_checkpoint, pad_token="<|endoftext|>")
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_layers": 1, "decoder_layers": 1}
-    size = {"vocab_size": 60, "d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "dropout": 0.0}
-    examples = [{"input_ids": [5, 6 + i], "attention_mask": [1, 1], "labels": [7 + i] * (1 + i)} for i in range(9)]
-    found = []
-    for micro in (8, 2):
-        torch.manual_seed(0)
-        model = BartForConditionalGeneration(BartConfig(**size, **heads))
-        arguments = TrainingArguments(
-            output_dir=str(tmp_path), per_device_train_batch_size=micro, gradient_accumulation_steps=8 // micro,
-            max_steps=4, learning_rate=1e-2, logging_steps=1, label_smoothing_factor=0.1, save_strategy="no",
-            report_to=[], disable_tqdm=True, use_cpu=True, remove_unused_columns=False,
-        )  # fmt: skip
-        collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=-100)
-        trainer = SuiteTrainer(
-            model, arguments, collator, examples, processing_class=tokenizer, seed=1, grouped=False, decay_all=False
-        )  # the second and the fourth step have one example
-        trainer.model_accepts_loss_kwargs = False
-        trainer.train()
-        found.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
-    assert len(found[0]) == 4 and found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(runs: Runs) -> None:

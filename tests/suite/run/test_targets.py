@@ -21,36 +21,43 @@ from delta_lora.tasks.generation import IGNORED
 
 def model_of(family: str) -> Any:
     torch.manual_seed(0)
+    if family == "bart":
+        return BartForConditionalGeneration(bart_config()).eval()
     model = GPT2LMHeadModel(gpt2_config()) if family != "llama" else LlamaForCausalLM(llama_config())
     if family == "gpt2-lora":
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], init_lora_weights=False))
     return model
 
 
-def batch_of() -> dict[str, Tensor]:
+def batch_of(family: str) -> dict[str, Tensor]:
     """Three examples of 9, 7 and 4 tokens, of which 5, 2 and none are targets."""
     ids = torch.randint(3, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(0))
     labels, attention = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
     for row, (length, targets) in enumerate([(9, 5), (7, 2), (4, 0)]):
         attention[row, :length] = 1
         labels[row, length - targets : length] = ids[row, length - targets : length]
-    return {"input_ids": ids, "attention_mask": attention, "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": attention, "labels": labels}
+    return batch | ({"decoder_input_ids": ids.roll(1, dims=1)} if family == "bart" else {})
 
 
 def loss_of(model: Any, batch: dict[str, Any], smoothing: float, **counted: Any) -> Tensor:
     if not smoothing:
         return model(**batch, **counted).loss  # type: ignore[no-any-return]
-    return LabelSmoother(smoothing)(model(**batch), batch["labels"], shift_labels=True)  # type: ignore[no-any-return]
+    shift = not model.config.is_encoder_decoder
+    return LabelSmoother(smoothing)(model(**batch), batch["labels"], shift_labels=shift)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("counted", [{}, {"num_items_in_batch": 20}])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("family", ["gpt2", "gpt2-lora", "llama"])
+@pytest.mark.parametrize(
+    ("family", "counted"),
+    [(family, {}) for family in ("gpt2", "gpt2-lora", "llama", "bart")]
+    + [(family, {"num_items_in_batch": 20}) for family in ("gpt2", "gpt2-lora", "llama")],  # BART's loss is a mean
+)
 def test_the_loss_and_the_gradients_are_those_of_all_positions(
     family: str, smoothing: float, counted: dict[str, Any]
 ) -> None:
     """``num_items_in_batch``: the targets of a step of several micro-batches."""
-    model, batch = model_of(family), batch_of()
+    model, batch = model_of(family), batch_of(family)
     loss = loss_of(model, batch, smoothing, **counted)
     loss.backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -70,7 +77,7 @@ def test_the_loss_and_the_gradients_are_those_of_all_positions(
 
 def test_a_batch_without_a_target_weighs_nothing() -> None:
     """What a process is given that the last step of an epoch leaves without examples."""
-    model, batch = model_of("gpt2"), batch_of()
+    model, batch = model_of("gpt2"), batch_of("gpt2")
     batch["labels"].fill_(IGNORED)
     with at_targets(model, batch) as given:
         loss = model(**given, num_items_in_batch=20).loss
@@ -78,12 +85,16 @@ def test_a_batch_without_a_target_weighs_nothing() -> None:
     assert loss == 0 and all(not parameter.grad.any() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("family", ["bart", "roberta"])
-def test_other_models_are_given_the_batch_as_it_is(family: str) -> None:
-    batch = batch_of()
-    model: Any = BartForConditionalGeneration(bart_config()) if family == "bart" else None
-    if family == "roberta":
-        model, batch["labels"] = RobertaForSequenceClassification(roberta_config()), torch.tensor([0, 1, 2])
+def test_an_encoder_decoder_is_not_left_to_make_its_decoders_inputs_from_fewer_labels() -> None:
+    batch = batch_of("bart")
+    del batch["decoder_input_ids"]
+    with pytest.raises(KeyError, match="decoder_input_ids"), at_targets(model_of("bart"), batch):
+        pass
+
+
+def test_a_batch_of_classification_is_given_as_it_is() -> None:
+    batch = batch_of("roberta") | {"labels": torch.tensor([0, 1, 2])}
+    model = RobertaForSequenceClassification(roberta_config())
     with at_targets(model, batch) as given:
         assert given == batch
         assert model(**given).logits.shape[0] == 3

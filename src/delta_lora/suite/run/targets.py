@@ -16,28 +16,32 @@ def at_targets(model: PreTrainedModel, batch: Mapping[str, Any]) -> Iterator[dic
     """A batch with which ``model`` makes logits only at the positions that predict a target token.
 
     The model's head then sees those hidden states of all examples as one sequence, (1, targets + 1, d), and the labels
-    are (1, targets + 1): one more, since the loss shifts them by one. It is the mean (or sum) over the same tokens as
-    that of the whole batch, label smoothing included. Batches of encoder–decoder models and of classification are
-    given as they are.
+    are (1, targets + 1): one more, since the loss of a decoder-only model shifts them by one. It is the mean (or sum)
+    over the same tokens as that of the whole batch, label smoothing included. Batches of classification are given as
+    they are.
 
     Args:
         model: the model, with or without an adapter.
-        batch: ``input_ids``, ``labels`` (batch, sequence) …
+        batch: ``input_ids``, ``labels`` (batch, sequence) …; of an encoder–decoder also ``decoder_input_ids``.
     """
     labels: Tensor | None = batch.get("labels")
     head: Any = model.get_output_embeddings()
-    if labels is None or labels.dim() != 2 or head is None or model.config.is_encoder_decoder:
+    if labels is None or labels.dim() != 2 or head is None:
         yield dict(batch)
         return
-    following = pad(labels, (0, 1), value=IGNORED)[:, 1:].flatten()
-    targets = (following != IGNORED).nonzero().flatten()
-    rows = pad(targets, (0, 1), value=len(following) - 1)
+    shifted = model.config.is_encoder_decoder  # its labels stand where their token is predicted, not one place after
+    if shifted and "decoder_input_ids" not in batch:
+        raise KeyError("decoder_input_ids")  # the model would make them from the labels, which are fewer here
+    predicted = (labels if shifted else pad(labels, (0, 1), value=IGNORED)[:, 1:]).flatten()
+    targets = (predicted != IGNORED).nonzero().flatten()
+    rows = pad(targets, (0, 1), value=len(predicted) - 1)
+    one_more = (0, 1) if shifted else (1, 0)
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0].flatten(0, 1).index_select(0, rows)[None],)
 
     hook = head.register_forward_pre_hook(keep)
     try:
-        yield {**batch, "labels": pad(following.index_select(0, targets), (1, 0), value=IGNORED)[None]}
+        yield {**batch, "labels": pad(predicted.index_select(0, targets), one_more, value=IGNORED)[None]}
     finally:
         hook.remove()
