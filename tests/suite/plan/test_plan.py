@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import ROOT
 from omegaconf import DictConfig
+from transformers import PreTrainedModel
 
 from delta_lora.suite.cli import guard
-from delta_lora.suite.config.cell import build_cell
-from delta_lora.suite.plan import speeds
+from delta_lora.suite.config.cell import Cell, build_cell
+from delta_lora.suite.plan import speeds, timing
 from delta_lora.suite.plan.plan import Plan, compose_tables, make_plan, parameters, time_missing
 from delta_lora.suite.plan.sample import draw_sample
 from delta_lora.suite.run.recipe import run_cell
@@ -133,6 +135,34 @@ def test_what_nothing_has_timed_is_timed_on_request_and_kept(overrides: list[str
     assert first.hours * 3600 > 24 * 8 / first.examples_per_second, "and decoding"
     assert list(time_missing(tables)) == [], "it is kept"
     assert not asked
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_timed_step_computes_as_the_run_will(
+    precision: str,
+    dtype: torch.dtype,
+    short: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the run's precision, with logits at targets alone; and then it decodes in float32 as before."""
+    seen: list[tuple[int, torch.dtype, torch.dtype]] = []
+
+    def watched(cell: Cell) -> PreTrainedModel:
+        model = load(cell)
+        inner: Any = model.base_model
+        model.get_output_embeddings().register_forward_hook(
+            lambda _, inputs, output: seen.append((len(inputs[0]), output.dtype, inner.h[0].mlp.c_fc.weight.dtype))
+        )
+        return model
+
+    load = timing.model_for
+    monkeypatch.setattr(timing, "model_for", watched)
+    cell = build_cell(short("method=lora", f"task.train.precision={precision}"))
+    timing.time_cell(cell, draw_sample(cell), speeds.Speeds(tmp_path, tmp_path))
+    steps = timing.WARM_UP + timing.STEPS
+    assert seen[:steps] == [(1, dtype, dtype)] * steps
+    assert {row[1:] for row in seen[steps:]} == {(torch.float32, torch.float32)}
 
 
 @pytest.mark.parametrize(

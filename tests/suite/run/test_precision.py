@@ -124,7 +124,7 @@ def test_a_run_in_bf16_ends_on_the_checkpoints_own_weights(
         held.append(kwargs["but"])
         return inner(*args, **kwargs)
 
-    monkeypatch.setattr("delta_lora.suite.run.training.frozen_matrices_in", watched)
+    monkeypatch.setattr("delta_lora.suite.run.precision.frozen_matrices_in", watched)
     computed = set()
 
     def decoding(model: Any, *arguments: Any) -> Any:

@@ -1,5 +1,7 @@
 """What the benchmark measures: models of full size under each method, and batches as long as E2E's."""
 
+from typing import Any
+
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -43,14 +45,10 @@ def start(model_name: str, method_name: str, device: str) -> Session:
     torch.manual_seed(0)
     network = PUBLISHED[path]()
     dropouts = {name: 0.0 for name in DROPOUTS if hasattr(network, name)}
-    plain = random_model(config.model.kind, network, **dropouts, num_labels=3)
-    return Session(
-        plain,
-        method,
-        model_spec(checked(ModelSettings, config.model, "model")),
-        Schedule(total_steps=1000, warmup_steps=0),
-        device,
-    )
+    plain: Any = random_model(config.model.kind, network, **dropouts, num_labels=3)
+    spec = model_spec(checked(ModelSettings, config.model, "model"))
+    prepared = method.prepare(plain.to(device), spec, Schedule(total_steps=1000, warmup_steps=0))
+    return Session(prepared, method, bf16=device == "cuda")
 
 
 def batches(model_name: str, count: int, size: int, device: str) -> list[dict[str, Tensor]]:

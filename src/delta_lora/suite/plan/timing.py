@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -17,7 +17,7 @@ from transformers import (
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from delta_lora.errors import UserError
-from delta_lora.methods.base import Method, ModelSpec, Schedule
+from delta_lora.methods.base import Method
 from delta_lora.models.load import PUBLISHED, load_model, random_model
 from delta_lora.models.settings import dropout_fields
 from delta_lora.suite.config.cell import Cell
@@ -25,31 +25,29 @@ from delta_lora.suite.plan.prefetch import model_here
 from delta_lora.suite.plan.sample import Sample
 from delta_lora.suite.plan.speeds import Speeds, plain_config, test_work, training_work
 from delta_lora.suite.run.decoding import decode
+from delta_lora.suite.run.precision import frozen_base, uses_bf16
+from delta_lora.suite.run.targets import at_targets
 
 WARM_UP, STEPS, BATCHES = 2, 8, 2  # optimizer steps before the timed ones, timed ones, timed batches of test inputs
 
 
 class Session:
-    """One model under one method, trained step by step.
+    """One model under one method, trained step by step as the suite's trainer does it.
 
     Args:
-        model: as loaded; it is moved to the device and prepared.
-        method: not prepared yet.
-        spec: of the model.
-        schedule: of the run that it stands for.
-        device: "cpu" or "cuda", there in bfloat16 where the GPU has it.
+        model: on its device, prepared by the method.
+        method: the method.
+        bf16: whether autocast computes in bfloat16.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, method: Method, spec: ModelSpec, schedule: Schedule, device: str
-    ) -> None:
-        self.device = torch.device(device)
-        on_device: Any = model.to(self.device)  # type: ignore[arg-type]
-        self.model = method.prepare(on_device, spec, schedule).train()
+    def __init__(self, model: nn.Module, method: Method, *, bf16: bool) -> None:
+        self.model = model.train()
+        self.device = next(model.parameters()).device
+        self.bf16 = bf16
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=1e-5, fused=True)
         scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
-        self.arguments = TrainingArguments("unused", report_to="none", use_cpu=device == "cpu")
+        self.arguments = TrainingArguments("unused", report_to="none", use_cpu=self.device.type == "cpu")
         self.state, self.control = TrainerState(), TrainerControl()
         callbacks = [DefaultFlowCallback, *method.callbacks()]
         self.events = CallbackHandler(callbacks, self.model, None, self.optimizer, scheduler)
@@ -60,10 +58,11 @@ class Session:
         self.wait()
         start = time.perf_counter()
         self.events.on_step_begin(self.arguments, self.state, self.control)
+        own: Any = self.model
         for batch in micro_batches:
             on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-            with self.autocast():
-                loss = self.model(**on_device).loss
+            with at_targets(own, on_device) as given, self.autocast():
+                loss = self.model(**given).loss
             (loss / len(micro_batches)).backward()
         self.events.on_pre_optimizer_step(self.arguments, self.state, self.control)
         self.optimizer.step()
@@ -75,7 +74,7 @@ class Session:
 
     def autocast(self) -> torch.autocast:
         """What the model computes in."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def wait(self) -> None:
         """Let the GPU finish."""
@@ -96,8 +95,11 @@ def time_cell(cell: Cell, sample: Sample, speeds: Speeds) -> None:
     config = cell.config
     method = cell.method.at_full_cost()
     torch.manual_seed(0)
-    session = Session(model_for(cell), method, cell.spec, cell.schedule, "cuda" if torch.cuda.is_available() else "cpu")
-    timed = [session.step(*micro) for micro in sample.steps(cell, session.model, WARM_UP + STEPS)][WARM_UP:]
+    on_device: Any = model_for(cell).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    bf16 = uses_bf16(config.task.train.precision)
+    session = Session(method.prepare(on_device, cell.spec, cell.schedule), method, bf16=bf16)
+    with frozen_base(session.model, method, cell.spec, bf16=bf16):
+        timed = [session.step(*micro) for micro in sample.steps(cell, session.model, WARM_UP + STEPS)][WARM_UP:]
     examples = cell.schedule.total_steps * config.task.train.batch_size
     seconds = examples * sum(timed) / len(timed) / config.task.train.batch_size
     if not cell.task.generates:

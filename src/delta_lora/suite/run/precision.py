@@ -1,12 +1,14 @@
 """What a run computes in: float32, or bfloat16 with float32 for what learns."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+
+from delta_lora.methods.base import Method, ModelSpec
 
 
 def uses_bf16(precision: str) -> bool:
@@ -36,6 +38,20 @@ def computing_in(model: nn.Module, precision: str) -> Iterator[None]:
     finally:
         for parameter, original in originals:
             parameter.data = original
+
+
+def frozen_base(model: nn.Module, method: Method, spec: ModelSpec, *, bf16: bool) -> AbstractContextManager[None]:
+    """The frozen base in the dtype of autocast while it trains, but for what the method rewrites (Algorithm 1).
+
+    Args:
+        model: prepared by the method.
+        method: the method.
+        spec: of the model.
+        bf16: whether autocast computes in bfloat16; without, nothing changes.
+    """
+    if not bf16:
+        return nullcontext()
+    return frozen_matrices_in(model, torch.bfloat16, but=spec.target_modules if method.rewrites_base else ())
 
 
 @contextmanager

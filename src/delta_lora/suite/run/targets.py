@@ -17,21 +17,20 @@ def at_targets(model: PreTrainedModel, batch: Mapping[str, Any]) -> Iterator[dic
 
     The model's head then sees those hidden states of all examples as one sequence, (1, targets + 1, d), and the labels
     are (1, targets + 1): one more, since the loss of a decoder-only model shifts them by one. It is the mean (or sum)
-    over the same tokens as that of the whole batch, label smoothing included. Batches of classification are given as
-    they are.
+    over the same tokens as that of the whole batch, label smoothing included. Batches of classification, and of
+    an encoder–decoder that has to make its decoder's inputs from the labels, are given as they are.
 
     Args:
         model: the model, with or without an adapter.
-        batch: ``input_ids``, ``labels`` (batch, sequence) …; of an encoder–decoder also ``decoder_input_ids``.
+        batch: ``input_ids``, ``labels`` (batch, sequence) …; of an encoder–decoder ``decoder_input_ids``.
     """
     labels: Tensor | None = batch.get("labels")
     head: Any = model.get_output_embeddings()
-    if labels is None or labels.dim() != 2 or head is None:
+    shifted = model.config.is_encoder_decoder  # its labels stand where their token is predicted, not one place after
+    own_inputs = shifted and "decoder_input_ids" not in batch  # the model makes them from the labels: it needs all
+    if labels is None or labels.dim() != 2 or head is None or own_inputs:
         yield dict(batch)
         return
-    shifted = model.config.is_encoder_decoder  # its labels stand where their token is predicted, not one place after
-    if shifted and "decoder_input_ids" not in batch:
-        raise KeyError("decoder_input_ids")  # the model would make them from the labels, which are fewer here
     predicted = (labels if shifted else pad(labels, (0, 1), value=IGNORED)[:, 1:]).flatten()
     targets = (predicted != IGNORED).nonzero().flatten()
     rows = pad(targets, (0, 1), value=len(predicted) - 1)

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS, StopSignal, peak_memory
 from delta_lora.suite.records.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.run.inputs import Inputs
-from delta_lora.suite.run.precision import frozen_matrices_in, uses_bf16
+from delta_lora.suite.run.precision import frozen_base, uses_bf16
 from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
@@ -88,8 +88,10 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
     checkpoint = ranks.on_main(last_intact_checkpoint)(folder)
     if checkpoint is not None:
         log.warning("%s: going on from %s", cell.name, checkpoint)
+    own: Any = trainer.model
     first = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
-    with StopSignal() as stop, frozen_base(cell, trainer):
+    base = frozen_base(own, cell.method, cell.spec, bf16=trainer.args.bf16)
+    with StopSignal() as stop, base:
         trainer.callback_handler.callbacks.insert(0, stop)  # before those that act on what it decides
         try:
             output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -116,15 +118,6 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
         final_loss=losses[-1] if losses else output.training_loss,
         micro_batch_size=trainer.args.train_batch_size,
         processes=ranks.count(),
-    )
-
-
-def frozen_base(cell: Cell, trainer: SuiteTrainer) -> AbstractContextManager[None]:
-    """The frozen base in the dtype of autocast while it trains, but for what the method rewrites (Algorithm 1)."""
-    if not trainer.args.bf16 or trainer.model is None:
-        return nullcontext()
-    return frozen_matrices_in(
-        trainer.model, torch.bfloat16, but=cell.spec.target_modules if cell.method.rewrites_base else ()
     )
 
 
