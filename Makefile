@@ -108,8 +108,9 @@ chaos: .venv/.complete ## kill every method's runs KILLS=200 times, from other m
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 	  .venv/bin/pytest -q -n 2 --timeout=0 -m "chaos or not chaos" tests/suite/run/test_kill.py
 
-bench: .venv/.complete ## time and memory of every method against PEFT LoRA (DEVICE=cpu|cuda, MODEL=all)
+bench: .venv/.complete ## time and memory of every method against PEFT's LoRA, and training beside its peers (DEVICE=cpu|cuda, MODEL=all)
 	$(RUN) scripts/bench.py --device $(DEVICE) --model $(MODEL)
+	$(if $(filter all gpt2-medium,$(MODEL)),$(RUN) scripts/bench.py --peers --device $(DEVICE) --model $(MODEL))
 
 lint: .venv/.complete ## ruff and mypy
 	.venv/bin/ruff format --check .

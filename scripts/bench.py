@@ -18,18 +18,25 @@ Results: results/bench/<device>.json and .md; models measured earlier on the sam
 measures decoding instead: our beam search against Transformers' `generate` in turn, and against microsoft/LoRA's way on
 a sample of inputs (results/bench/decode-<device>.json and .md). A model by name (gpt2-medium, smollm2-135m) has random
 weights, which never end a text; a checkpoint's folder that was tuned on E2E, with E2E's data, shows what is usual.
+
+    python scripts/bench.py --peers --model smollm2-135m
+    python scripts/bench.py --peers --model CHECKPOINT --data FOLDER
+
+measures training beside what people use instead: PEFT with `transformers.Trainer`, and loralib as microsoft/LoRA
+trains, each a whole training in its own process, in turn with ours (results/bench/peers-<device>.json and .md).
 """
 
 import argparse
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
 from delta_lora.places import place, variable
 from delta_lora.streams import replace_unprintable
-from delta_lora.suite.bench import costs, decoding, decoding_page, page, scoring
+from delta_lora.suite.bench import costs, decoding, decoding_page, page, peers, peers_page, scoring
 from delta_lora.suite.bench.cases import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     replace_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--model", default="all", help=f"{', '.join(MODELS)} or all; with --decode also a folder")
+    parser.add_argument(
+        "--model", default="all", help=f"{', '.join(MODELS)} or all; with --decode and --peers also a folder"
+    )
     parser.add_argument("--decode", action="store_true", help="measure decoding")
+    parser.add_argument("--peers", action="store_true", help="measure training beside PEFT's and loralib's")
     parser.add_argument("--inputs", type=int, default=32, help="with --decode: how many of E2E's test inputs")
     parser.add_argument("--sample", type=int, default=4, help="with --decode: of them, in microsoft/LoRA's way")
     parser.add_argument("--steps", type=int, help="timed steps of each method (default: 12 on the CPU, 50 on a GPU)")
@@ -62,8 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.decode:
         decode(parser, options)
         return
+    if options.peers:
+        train_in_turn(parser, options, steps)
+        return
     if options.model not in (*MODELS, "all"):
-        parser.error(f"--model {options.model}: choose from {', '.join(MODELS)}, all; a folder is for --decode")
+        parser.error(
+            f"--model {options.model}: choose from {', '.join(MODELS)}, all; a folder is for --decode and --peers"
+        )
     for name in MODELS if options.model == "all" else [options.model]:
         rows = costs.measure(name, options.device, batch_size, steps)
         page.keep(options.output, page.environment(options.device, batch_size, steps), rows)
@@ -93,6 +108,24 @@ def decode(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         except UserError as error:
             parser.error(str(error))
         decoding_page.keep(options.output, page.environment(options.device, 16, 0), row)
+
+
+def train_in_turn(parser: argparse.ArgumentParser, options: argparse.Namespace, steps: int) -> None:
+    """Measure training beside its peers and keep what was measured."""
+    if options.batch_size is not None:
+        parser.error("--peers takes E2E's batch size of 8: leave --batch-size out")
+    data = None if options.data == "." else options.data
+    try:
+        loralib = {"loralib": version("loralib")}
+        for name in decoding.SHAPES if options.model == "all" else [options.model]:
+            row = peers.measure(name, options.device, data, steps)
+            peers_page.keep(options.output, page.environment(options.device, 8, steps) | loralib, row)
+    except PackageNotFoundError:
+        parser.error("--peers needs the package loralib, and it is not installed: pip install -r requirements.lock")
+    except UserError as error:
+        parser.error(str(error))
+    except RunError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

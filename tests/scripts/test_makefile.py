@@ -1,4 +1,4 @@
-"""What `make` may not throw away."""
+"""What `make` may not throw away, and what it starts."""
 
 import subprocess
 from pathlib import Path
@@ -24,3 +24,12 @@ def test_force_reaches_whatever_renders() -> None:
         lines = [f"make -n {target} SCALE=tiny {force}" for force in ("FORCE=1", "FORCE=")]
         forced, plain = (subprocess.check_output(line, shell=True, cwd=ROOT, text=True) for line in lines)
         assert forced.count("seed=1 force=true") == 1 and "force=true" not in plain
+
+
+def test_bench_trains_beside_the_peers_where_they_know_the_model() -> None:
+    for given, peers in (("", "--model all"), ("MODEL=gpt2-medium", "--model gpt2-medium"), ("MODEL=bart-large", None)):
+        said = subprocess.check_output(f"make -n bench {given} DEVICE=cuda", shell=True, cwd=ROOT, text=True)
+        started = [line for line in said.splitlines() if "bench.py --peers" in line]
+        assert started == (
+            [] if peers is None else [f".venv/bin/python scripts/bench.py --peers --device cuda {peers}"]
+        )
