@@ -146,6 +146,9 @@ class Task(ABC):
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         """The task's metric suite over predictions, as ``predictions.jsonl`` holds them (:meth:`lines`)."""
 
+    def prepare_scoring(self) -> None:  # noqa: B027 (most tasks need nothing)
+        """Make what :meth:`resampler` takes long to make and keeps in the cache, where there is such a thing."""
+
     def scorer(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         """:meth:`resampler`, or of a run that measured losses their mean."""
         if lines and "tokens" in lines[0]:

@@ -107,6 +107,11 @@ class E2E(GenerationTask):
         """A text as the task has it."""
         return spaced(text, valid=valid) if self.settings.text == "microsoft" else text
 
+    def prepare_scoring(self) -> None:
+        from delta_lora.metrics.paraphrases import index
+
+        index()
+
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.e2e import E2EResampler  # takes long to load
 

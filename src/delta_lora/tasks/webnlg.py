@@ -78,6 +78,11 @@ class WebNLG(GenerationTask):
     def read_dev(self, folder: Path) -> list[Item]:
         return with_texts(items_of(folder, data_files(folder)["dev"]), folder / "dev")
 
+    def prepare_scoring(self) -> None:
+        from delta_lora.metrics.paraphrases import index
+
+        index()
+
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.webnlg import WebNLGResampler  # takes long to load
 

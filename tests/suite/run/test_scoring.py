@@ -16,6 +16,7 @@ from delta_lora.suite.records.records import read_jsonl, run_folder, write_jsonl
 from delta_lora.suite.run import recipe, scoring
 from delta_lora.suite.run.recipe import run_cell
 from delta_lora.suite.run.scoring import score_waiting
+from delta_lora.tasks.e2e import E2E
 
 
 def no_java() -> Path:
@@ -42,8 +43,11 @@ def test_a_run_is_scored_elsewhere_as_it_would_have_been_at_once(
     capsys: pytest.CaptureFixture[str],
     quick_scores: None,
 ) -> None:
+    prepared: list[str] = []
+    monkeypatch.setattr(E2E, "prepare_scoring", lambda task: prepared.append(task.settings.name))
     config = short("method=delta-lora", "score=later")
     folder = made_on("a GPU", config, monkeypatch)
+    assert not prepared, "another machine scores"
     assert "to be scored (make scores)" in capsys.readouterr().out
     assert not (folder / "run.json").exists() and not (folder / "checkpoints").exists()
     moved = elsewhere(config, tmp_path / "moved")
@@ -58,6 +62,7 @@ def test_a_run_is_scored_elsewhere_as_it_would_have_been_at_once(
     moved.score = "now"
     assert run_cell(moved).metrics == run.metrics, "found like any other"
     at_once = run_cell(elsewhere(moved, tmp_path / "at once"))
+    assert prepared == ["e2e"], "what scoring needs is made beside what a run does first"
     assert (at_once.metrics, at_once.predictions()) == (run.metrics, run.predictions())
     assert at_once.key == run.key and run.train["wall_seconds"] > run.train["decode_seconds"] > 0
     assert score_waiting(resolved(moved)) == ([], [])

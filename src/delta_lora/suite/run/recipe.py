@@ -33,7 +33,14 @@ from delta_lora.suite.run.losses import measure_losses
 from delta_lora.suite.run.memory import as_memory_allows
 from delta_lora.suite.run.progress import TrainingProgress
 from delta_lora.suite.run.results import Predicted, TrainResult
-from delta_lora.suite.run.scoring import find_predicted, remove_leftovers, score_and_record, summary, wait_for_scores
+from delta_lora.suite.run.scoring import (
+    find_predicted,
+    prepare_scores,
+    remove_leftovers,
+    score_and_record,
+    summary,
+    wait_for_scores,
+)
 from delta_lora.suite.run.selection import BestEpoch
 from delta_lora.suite.run.similarity import measure
 from delta_lora.suite.run.tracking import Tracker
@@ -82,6 +89,7 @@ def execute(cell: Cell, folder: Path) -> Run | None:
     predicted = find_predicted(folder)
     if predicted is None:
         print(f"{cell.name}: {cell.schedule.total_steps} steps → {folder}", flush=True)
+        prepare_scores(cell)
         inputs = load_inputs(cell)
         open_folder(cell, folder, began)
         tracker = Tracker(cell)

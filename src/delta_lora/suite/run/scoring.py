@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from delta_lora.suite.run.tracking import Tracker
 from delta_lora.suite.tables.compare import PairedBootstrap
 
 log = logging.getLogger(__name__)
+
+
+@ranks.on_main
+def prepare_scores(cell: Cell) -> None:
+    """Have made, beside what the run does first (a tiny model is pretrained on one core), what its scoring needs."""
+    if cell.settings.score == "now" and not cell.measures_loss:
+        threading.Thread(target=cell.task.prepare_scoring).start()
 
 
 @ranks.on_main
