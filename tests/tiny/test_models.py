@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from helpers.models import gpt2_config
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from delta_lora.errors import UserError
-from delta_lora.tiny import circuits, models
+from delta_lora.tiny import architectures, circuits, models, pretrain
 
 SHORT = replace(models.MODELS["gpt2-tiny"], steps=3, bpe_documents=2000)
 
@@ -65,6 +66,24 @@ def test_pretraining_leaves_the_callers_randomness_and_threads(tmp_path: Path) -
     models.checkpoint("gpt2-tiny", tmp_path, SHORT)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("name", ["gpt2-tiny", "bart-tiny"])
+def test_gradients_computed_beside_the_backward_pass_are_autograds_own(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(models.MODELS[name], steps=3, bpe_documents=2000, length=40)
+    found = []
+    for beside in (pretrain.weight_gradients_beside, lambda model: nullcontext(lambda: None)):
+        monkeypatch.setattr(pretrain, "weight_gradients_beside", beside)
+        torch.manual_seed(0)
+        model, _, batches = architectures.STARTS[name](recipe)
+        loss = pretrain.train(model, batches, recipe, lambda: None)
+        assert not any("forward" in vars(module) for module in model.modules())
+        found.append((loss, model.state_dict()))
+    (loss, weights), (expected, plain) = found
+    assert loss == expected
+    assert all(torch.equal(weights[key], plain[key]) for key in plain), "not bit for bit"
 
 
 def test_another_recipe_is_another_folder(cache: Path) -> None:

@@ -12,6 +12,8 @@ from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from delta_lora.tiny.beside import weight_gradients_beside
+
 Batch = dict[str, Tensor]
 # What an architecture's module gives to train: an untrained model, its trained tokenizer, an endless stream of batches.
 Start = tuple[PreTrainedModel, PreTrainedTokenizerBase, Iterator[Batch]]
@@ -93,14 +95,16 @@ def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, done
     )
     losses = []
     model.train()
-    for batch in itertools.islice(batches, steps):
-        loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        done()
+    with weight_gradients_beside(model) as collect:
+        for batch in itertools.islice(batches, steps):
+            loss = model(**batch).loss
+            loss.backward()
+            collect()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            done()
     model.eval()
     return sum(losses[-warmup:]) / warmup if losses else None
