@@ -112,14 +112,14 @@ class Batch:
         return self._leave(finished) if finished else []
 
     def _logits(self, beams: list[tuple[int, int]], new: list[tuple[int, list[int]]]) -> Tensor:
-        """Float32 ``(beams + new, vocabulary)`` after the newest token of each beam, and after each new prompt."""
+        """``(beams + new, vocabulary)`` after the newest token of each beam, and after each new prompt."""
         slot, beam = self._indices(beams)
         tokens = [self.texts.history[slot, beam, -1]]
         places = [self.newest[slot, beam]]
         positions = [self.prompt_lengths[slot] + self.texts.lengths[slot] - 1]
         width = max(self.running, default=0)
         seen = min(rounded(self.span, 8), self.tree.places)
-        queries = [Queries(slice(0, len(beams)), None, (slot, beam), width, self.paths[:, :width, :seen])]
+        queries = [Queries(slice(0, len(beams)), None, slot * width + beam, width, self.paths[:, :width, :seen])]
         slots, heads = [slot], list(range(len(beams)))
         if new:
             own, place = self._indices([(i, place) for i, (_, ids) in enumerate(new) for place in range(len(ids))])
@@ -132,7 +132,7 @@ class Batch:
             longest = max(len(ids) for _, ids in new)
             before = torch.ones(longest, longest, dtype=torch.bool, device=self.device).tril()
             rows = slice(len(beams), len(beams) + len(place))
-            queries.append(Queries(rows, new_slots, (own, place), longest, before.expand(len(new), -1, -1)))
+            queries.append(Queries(rows, new_slots, own * longest + place, longest, before.expand(len(new), -1, -1)))
             for _, ids in new:
                 heads.append((heads[-1] if len(heads) > len(beams) else len(beams) - 1) + len(ids))
         self.tree.step(torch.cat(slots), torch.cat(places), queries)
@@ -145,7 +145,7 @@ class Batch:
             use_cache=False,
             logits_to_keep=torch.tensor(heads, device=self.device),
         )
-        logits: Tensor = output.logits[0].float()
+        logits: Tensor = output.logits[0]
         return logits
 
     def _start(self, slots: Tensor, lengths: Tensor) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 NEVER = float("-inf")  # the sum of a place that no beam is in
+BLOCK = 64  # tokens of which only the largest logit is looked at first
+CHUNK = 2**19  # logits on a CPU at a time: as float32 they stay in its cache
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Hypotheses:
         """One step: the best continuations of each input over all of its beams; those that end leave.
 
         Args:
-            logits: float32 ``(rows, vocabulary)``, one row for each beam that runs; overwritten.
+            logits: ``(rows, vocabulary)``, one row for each beam that runs; overwritten.
             at: the slot and the beam of each row.
             ends: whether this is some input's last step.
         """
@@ -110,16 +112,14 @@ class Hypotheses:
         for i in range(n - 1):  # the n-gram's first tokens are the beam's last
             repeated = repeated & (history[:, i : i + starts] == history[:, starts + i, None])
         bans = torch.zeros_like(repeated, dtype=logits.dtype).masked_fill_(repeated, NEVER)
-        logits.scatter_add_(1, history[:, n - 1 :], bans)
+        row = torch.arange(len(logits), device=logits.device)[:, None]
+        logits.index_put_((row, history[:, n - 1 :]), bans, accumulate=True)  # scatter_add_ is slow in bfloat16
 
     def _select(self, logits: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The parents and tokens of the best continuations, best first; their sums are the beams' from here on."""
         slots, beams = self.sums.shape
-        each = min(beams, logits.shape[1])  # no beam has more among the best
-        top, token = logits.topk(each)
-        largest = top[:, :1].clone()
-        rest = logits.sub_(largest).exp_().sum(dim=1, keepdim=True).log_()
-        gain = (top - largest - rest).nan_to_num(nan=NEVER, neginf=NEVER)  # nan: every token is banned
+        gain, token = best_tokens(logits, min(beams, logits.shape[1]))  # no beam has more among the best
+        each = gain.shape[1]
         sums = self.sums.new_full((slots, beams, each), NEVER)
         sums[at] = self.sums[at][:, None] + gain
         tokens = token.new_full((slots, beams, each), self.rule.pad_token_id)
@@ -146,3 +146,40 @@ class Hypotheses:
         most = self.rule.max_new_tokens
         ends = torch.maximum(self.powers[(self.lengths + 1).clamp(max=most)], self.powers[most])
         return self.sums / ends[:, None] > self.best_scores[:, None]
+
+
+def best_tokens(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` most probable tokens of each row of ``(rows, vocabulary)``, the most probable first.
+
+    Returns:
+        Their log-probabilities in float32, −∞ for what is banned, and their numbers: each ``(rows, count)``.
+    """
+    rows = max(1, CHUNK // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    parts = []
+    for part in logits.split(rows):
+        full = part.float()
+        top, token = largest(full, count)
+        # Σ exp is left to softmax: it is the fastest kernel that has it, and the largest probability never underflows.
+        first = full.softmax(-1).gather(1, token[:, :1]).log()
+        parts.append(((top - top[:, :1] + first).nan_to_num(nan=NEVER, neginf=NEVER), token))  # nan: all are banned
+    gains, tokens = zip(*parts, strict=True)
+    return torch.cat(gains), torch.cat(tokens)
+
+
+def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """``values.topk(count)`` of ``(rows, many)``, with a full look only at the blocks that can hold them.
+
+    A quarter of the time on a CPU: no more than ``count`` blocks hold one of the ``count`` largest, and those blocks
+    have the largest maxima.
+    """
+    rows, many = values.shape
+    blocks = many // BLOCK
+    if blocks <= count:
+        return values.topk(count)
+    maxima = values[:, : blocks * BLOCK].unflatten(1, (blocks, BLOCK)).amax(-1)
+    place = torch.arange(BLOCK, device=values.device)
+    numbers = (maxima.topk(count).indices[..., None] * BLOCK + place).flatten(1)
+    rest = torch.arange(blocks * BLOCK, many, device=values.device).expand(rows, -1)
+    numbers = torch.cat([numbers, rest], dim=1)
+    top, at = values.gather(1, numbers).topk(count)
+    return top, numbers.gather(1, at)

@@ -24,7 +24,7 @@ class Queries(NamedTuple):
 
     rows: slice  # of the step's tokens
     slots: Tensor | None  # the slots that they are in, in order; None: all
-    at: tuple[Tensor, Tensor]  # each row's place in that layout
+    at: Tensor  # each row's place in that layout, counted through it
     width: int
     mask: Tensor  # (slots, width, places): the places that each one sees
 
@@ -42,16 +42,19 @@ class PrefixTree:
         self.slots, self.places, self.dtype = slots, places, dtype
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # each (slots, key-value heads, places, d)
         self.slot = self.place = torch.empty(0, dtype=torch.long)
-        self.queries: list[tuple[Queries, Tensor]] = []  # with −∞ for what each does not see
+        # With the row that stands at each place of the layout, any where none does; and −∞ for what each does not see.
+        self.queries: list[tuple[Queries, Tensor, Tensor]] = []
 
     def step(self, slot: Tensor, place: Tensor, queries: list[Queries]) -> None:
         """Say where the next tokens go, ``slot`` and ``place`` of each (both ``(tokens,)``), and what they see."""
         self.slot, self.place = slot, place
-        self.queries = [
-            (part, torch.zeros_like(part.mask, dtype=self.dtype).masked_fill_(~part.mask, float("-inf")))
-            for part in queries
-            if part.rows.start < part.rows.stop
-        ]
+        self.queries = []
+        for part in queries:
+            if len(part.at):
+                unseen = torch.zeros_like(part.mask, dtype=self.dtype).masked_fill_(~part.mask, float("-inf"))
+                row = part.at.new_zeros(part.mask.shape[0] * part.width)
+                row[part.at] = torch.arange(len(part.at), device=row.device)
+                self.queries.append((part, row, unseen))
 
     def attend(self, layer: int, states: tuple[Tensor, Tensor, Tensor], scaling: float | None) -> Tensor:
         """Attention of the step's tokens to their own prefixes, their keys and values kept.
@@ -68,15 +71,15 @@ class PrefixTree:
         keys, values = self.room(layer, key)
         keys[self.slot, :, self.place] = key
         values[self.slot, :, self.place] = value
-        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        for part, unseen in self.queries:
+        outputs = []
+        for part, row, unseen in self.queries:
             seen = part.mask.shape[-1]
             own = slice(None) if part.slots is None else part.slots
-            output[part.rows] = grouped_attention(
-                query[part.rows], (keys[own, :, :seen], values[own, :, :seen]), part, unseen
-            )
-        return output
+            laid = query[part.rows].flatten(1).index_select(0, row).view(-1, part.width, *query.shape[1:])
+            attended = grouped_attention(laid, (keys[own, :, :seen], values[own, :, :seen]), unseen)
+            outputs.append(attended.index_select(0, part.at).view_as(query[part.rows]))
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     def room(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's keys and values with `places` places, those that it has kept."""
@@ -90,27 +93,31 @@ class PrefixTree:
         return have
 
 
-def grouped_attention(query: Tensor, states: tuple[Tensor, Tensor], part: Queries, unseen: Tensor) -> Tensor:
-    """Attention of scaled rows ``(rows, heads, d)`` to keys and values ``(slots, key-value heads, places, d)``.
+def grouped_attention(query: Tensor, states: tuple[Tensor, Tensor], unseen: Tensor) -> Tensor:
+    """Attention of scaled queries ``(slots, width, heads, d)`` to ``(slots, key-value heads, places, d)``.
 
     The heads that share a key-value head are further queries of it, so that keys and values are not repeated. Three
     plain products: for so few queries they take half the time of the fused kernel on a CPU.
 
     Args:
-        part: how the rows are laid out.
         unseen: ``(slots, width, places)``, −∞ for what a query does not see, else 0.
+
+    Returns:
+        ``(slots · width, heads · d)``.
     """
     keys, values = states
     slots, shared, places, d = keys.shape
-    heads = query.shape[1]
-    laid = query.new_zeros(slots, part.width, heads, d)
-    laid[part.at] = query
-    laid = laid.view(slots, part.width, shared, heads // shared, d).permute(0, 2, 3, 1, 4)
-    scores = laid.reshape(slots, shared, -1, d) @ keys.transpose(-1, -2)
-    scores.view(slots, shared, -1, part.width, places).add_(unseen[:, None, None])
+    width, heads = query.shape[1:3]
+    if keys.dtype == torch.bfloat16:
+        keys = (
+            keys.contiguous()
+        )  # a CPU's bfloat16 product would copy it too, transposed, which takes eight times as long
+    grouped = query.view(slots, width, shared, heads // shared, d).permute(0, 2, 3, 1, 4)
+    scores = grouped.reshape(slots, shared, -1, d) @ keys.transpose(-1, -2)
+    scores.view(slots, shared, -1, width, places).add_(unseen[:, None, None])
     output = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
-    output = output.view(slots, shared, heads // shared, part.width, values.shape[-1])
-    return output.permute(0, 3, 1, 2, 4).flatten(2, 3)[part.at]
+    output = output.view(slots, shared, heads // shared, width, values.shape[-1])
+    return output.permute(0, 3, 1, 2, 4).reshape(slots * width, -1)
 
 
 def attend(
