@@ -110,6 +110,9 @@ def test_the_benchmark_of_decoding_holds_our_texts_against_those_of_one_input_at
     assert row["fp32"]["other_texts"] == 0 and row["original"]["inputs"] == 2
     assert row["fp32"]["ratio"] == pytest.approx(row["fp32"]["generate"] / row["fp32"]["ours"])
     assert min(row["peak_memory_bytes"].values()) > 1e8
-    assert f"| {gpt2_checkpoint.name} | 3 (random tokens) |" in (tmp_path / "decode-cpu.md").read_text()
+    page = (tmp_path / "decode-cpu.md").read_text()
+    assert f"| {gpt2_checkpoint.name} | 3 (random tokens) |" in page
+    half, default = row["bf16"], row["fp32"]["generate"]
+    assert f"| {half['ours']:.2f} | {half['ratio']:.2f} | {default / half['ours']:.2f} |" in page
     with pytest.raises(SystemExit):
         bench.main(["--decode", "--model", "no-such-folder"])
