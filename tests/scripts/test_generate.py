@@ -1,14 +1,19 @@
 """A finished run answers through stock Transformers and stock PEFT with the texts that it recorded."""
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 from helpers import ROOT
+from helpers.table_records import write_run
 from omegaconf import DictConfig
 
+from delta_lora.suite.cli import guard
+from delta_lora.suite.config.cell import build_cell
+from delta_lora.suite.config.grid import GridCell
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.run.recipe import run_cell
 
@@ -28,12 +33,16 @@ def test_the_exported_adapter_gives_the_recorded_texts(short: Callable[..., Dict
     assert answered.stdout.removesuffix("\n").split("\n") == [line["prediction"] for line in recorded]
 
 
-@pytest.mark.usefixtures("quick_scores")
-def test_a_run_that_cannot_answer_says_why(short: Callable[..., DictConfig]) -> None:
-    run = run_cell(short("method=full"))
-    refused = generate(run, str(run.path), "name : The Vaults")
-    assert refused.returncode == 2
-    assert "which exports no adapter" in refused.stderr
-    unknown = generate(run, "ffffffffffff", "name : The Vaults")
-    assert unknown.returncode == 2
-    assert "no finished run begins with it" in unknown.stderr
+@pytest.mark.parametrize(
+    ("name", "reason"), [("full", "which exports no adapter"), ("ffffffffffff", "no finished run begins with it")]
+)
+def test_a_run_that_cannot_answer_says_why(
+    short: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
+    cell = build_cell(short("method=full"))
+    run = write_run(cell.results_dir, GridCell(cell.config, cell.key), {"BLEU": 1.0})
+    script = runpy.run_path(str(ROOT / "scripts" / "generate.py"))
+    given = str(run.path) if name == "full" else name
+    assert guard(lambda: script["main"](given, ["name : The Vaults"], cell.results_dir)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and reason in line
