@@ -160,8 +160,8 @@ def child(training: Callable[..., None], connection: Connection, device: str, ar
 def race(sides: Mapping[str, Side], steps: Mapping[str, int]) -> dict[str, list[Step]]:
     """All sides step by step in turn, A B C A B C …, never two at once.
 
-    A side with fewer steps takes part in as many of the rounds, evenly spread, after one step before them all that does
-    not count: with that few, the first, which allocates, would weigh.
+    Each makes one step first that does not count: it allocates. A side with fewer steps takes part in as many of the
+    rounds, evenly spread.
 
     Args:
         sides: by name.
@@ -173,10 +173,9 @@ def race(sides: Mapping[str, Side], steps: Mapping[str, int]) -> dict[str, list[
     rounds, done = max(steps.values()), {name: list[Step]() for name in sides}
     for side in sides.values():
         side.ready()
-    for name, side in sides.items():
-        if steps[name] < rounds:
-            side.step()
-            side.ready()
+    for side in sides.values():
+        side.step()
+        side.ready()
     for turn in range(rounds):
         for name, side in sides.items():
             if turn * steps[name] // rounds < (turn + 1) * steps[name] // rounds:

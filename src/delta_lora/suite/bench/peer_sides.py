@@ -47,10 +47,12 @@ class PeerCase:
     model: str
     device: str
     precision: str  # fp32 | bf16; loralib's is fp32
+    steps: int  # of ours and PEFT's
+    slow_steps: int  # of loralib's
 
 
 def e2e_cell(case: PeerCase, *overrides: str, data: str | None = None) -> Cell:
-    """E2E by LoRA with the task's settings, but one epoch without warm-up, composed for this model.
+    """E2E by LoRA with the task's settings, but so few steps without warm-up, composed for this model.
 
     Args:
         case: the model, and the precision.
@@ -59,7 +61,11 @@ def e2e_cell(case: PeerCase, *overrides: str, data: str | None = None) -> Cell:
     """
     group, _ = ARCHITECTURES[configuration(case.model).model_type]
     settings = [f"model={group}", "task=e2e", "method=lora", "logger=none", "scale.require_gpu=false"]
-    settings += ["task.train.epochs=1", "task.train.warmup_steps=0", f"task.train.precision={case.precision}"]
+    settings += [
+        f"task.train.max_steps={case.steps}",
+        "task.train.warmup_steps=0",
+        f"task.train.precision={case.precision}",
+    ]
     settings += [f"data_dir={'null' if data is None else place('--data', data)}", *overrides]
     with composing():
         return build_cell(compose("train", settings))
@@ -111,12 +117,12 @@ def tokenizer_of(model: str) -> PreTrainedTokenizerBase:
 
 
 def ours(gate: Gate, case: PeerCase, rows: Rows, grouped: bool) -> None:
-    """An epoch of a run of this suite, by the code of every run.
+    """The first steps of a run of this suite, by the code of every run.
 
     Args:
         gate: each optimizer step goes through it.
         case: what is trained.
-        rows: as many as fill whole steps.
+        rows: as many as the steps need, or more.
         grouped: batches of similar length (``task.train.group_by_length``), or random ones as at paper scale.
     """
     cell = e2e_cell(
@@ -136,12 +142,12 @@ def ours(gate: Gate, case: PeerCase, rows: Rows, grouped: bool) -> None:
 
 
 def peft(gate: Gate, case: PeerCase, rows: Rows) -> None:
-    """An epoch as PEFT's and Transformers' documentation has it: dynamic padding, random order, the Trainer's defaults.
+    """A training as PEFT's and Transformers' documentation has it: dynamic padding, random order, their defaults.
 
     Args:
         gate: each optimizer step goes through it.
         case: what is trained.
-        rows: as many as fill whole steps.
+        rows: as many as the steps need, or more.
     """
     from peft import LoraConfig, get_peft_model  # after the suite, which keeps its imports quiet
 
@@ -163,7 +169,7 @@ def peft(gate: Gate, case: PeerCase, rows: Rows) -> None:
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=settings.task.train.batch_size,
-            num_train_epochs=1,
+            max_steps=case.steps,
             learning_rate=settings.task.train.learning_rate,
             weight_decay=settings.task.train.weight_decay,
             bf16=case.precision == "bf16",
@@ -180,17 +186,17 @@ def peft(gate: Gate, case: PeerCase, rows: Rows) -> None:
 
 
 def loralib(gate: Gate, case: PeerCase, rows: Rows) -> None:
-    """An epoch in microsoft/LoRA's way (:func:`train_as_the_original`), whatever the case's precision in float32.
+    """A training in microsoft/LoRA's way (:func:`train_as_the_original`), whatever the case's precision in float32.
 
     On the CPU one row at a time, its gradients accumulated: eight at once take some 30 GB with gpt2-medium.
 
     Args:
         gate: each optimizer step goes through it.
         case: what is trained.
-        rows: as many as fill whole steps.
+        rows: as many as the steps need, or more.
     """
     settings = e2e_cell(case).config
     model, own, size = pretrained(case, attn_implementation="eager"), settings.method, settings.task.train.batch_size
     with_loralib(model, r=own.rank, lora_alpha=own.alpha, lora_dropout=own.dropout)
     micro = 1 if case.device == "cpu" else size
-    train_as_the_original(gate, model, rows, micro, size // micro)
+    train_as_the_original(gate, model, rows[: case.slow_steps * size], micro, size // micro)

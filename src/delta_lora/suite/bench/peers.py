@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.bench.decoding import SHAPES
-from delta_lora.suite.bench.gate import Side, race
+from delta_lora.suite.bench.gate import Side, Step, race
+from delta_lora.suite.bench.original_training import LENGTH
 from delta_lora.suite.bench.peer_sides import (
     PeerCase,
     Rows,
@@ -23,6 +24,7 @@ from delta_lora.suite.bench.peer_sides import (
     ours,
     peft,
 )
+from delta_lora.suite.run.batches import EpochSampler
 from delta_lora.suite.run.precision import has_bf16
 from delta_lora.tasks.e2e import TRAIN
 from delta_lora.tasks.generation import IGNORED
@@ -33,25 +35,26 @@ GROUPED, RANDOM, PEFT, LORALIB = (
     "PEFT + Trainer",
     "loralib, 512 tokens",
 )
+ROWS = 3200  # of E2E's, that all sides train on: eight of the groups from which batches by length are made
 RESAMPLES = 2000
 SLOW_STEPS = 3  # of loralib, which all cost the same: every row has 512 tokens
 
 
 def measure(model: str, device: str, data: str | None, steps: int) -> dict[str, Any]:
-    """One model's row: in each precision that the machine has, all sides in turn over one epoch of the same rows.
+    """One model's row: in each precision that the machine has, all sides in turn on the same rows.
 
     Args:
         model: a name of `SHAPES`, or a checkpoint's folder.
         device: "cpu" or "cuda".
         data: the folder of the data sets, or None for random tokens of E2E's lengths.
-        steps: of ours and PEFT's; loralib makes `SLOW_STEPS` of them.
+        steps: of ours and PEFT's that count; loralib makes `SLOW_STEPS` of them.
 
     Raises:
         UserError: there is no such model, or no such data.
         RunError: a training failed.
     """
-    case = PeerCase(model, device, "fp32")
-    rows = like_all(read_rows(case, data), steps * batch_size(case))
+    case = PeerCase(model, device, "fp32", steps + 1, min(SLOW_STEPS, steps) + 1)
+    rows = like_all(read_rows(case, data), max(ROWS, case.steps * batch_size(case)))
     real = data is not None and model not in SHAPES
     row: dict[str, Any] = {
         "model": f"{Path(model).name}, {'E2E' if real else 'random tokens'}",
@@ -65,43 +68,75 @@ def measure(model: str, device: str, data: str | None, steps: int) -> dict[str, 
 
 
 def compared(case: PeerCase, rows: Rows) -> dict[str, Any]:
-    """By side: steps, mean seconds of one, padded tokens an example, its ratios to ours with 95 % intervals."""
-    size = batch_size(case)
-    steps = len(rows) // size
-    slow_steps = min(SLOW_STEPS, steps)
-    few = rows[: (slow_steps + (slow_steps < steps)) * size]  # one step first that does not count
+    """By side what it costs: steps, mean seconds, tokens an example, and its ratios to ours (:class:`Cost`)."""
     with ExitStack() as stack:
         sides = {
             GROUPED: Side(GROUPED, ours, case.device, case, rows, True),
             RANDOM: Side(RANDOM, ours, case.device, case, rows, False),
             PEFT: Side(PEFT, peft, case.device, case, rows),
-            LORALIB: Side(LORALIB, loralib, case.device, case, few),
+            LORALIB: Side(LORALIB, loralib, case.device, case, rows),
         }
         for side in sides.values():
             stack.callback(side.end)
-        done = race(sides, {name: slow_steps if name == LORALIB else steps for name in sides})
-    costs = {name: np.array([step.seconds for step in own]) for name, own in done.items()}
+        counted = {name: (case.slow_steps if name == LORALIB else case.steps) - 1 for name in sides}
+        done = race(sides, counted)
+    size = batch_size(case)
+    by_length, random = epoch_tokens(case, rows, True), epoch_tokens(case, rows, False)
+    tokens = {GROUPED: by_length, RANDOM: random, PEFT: random, LORALIB: LENGTH}
+    costs = {name: Cost(steps, size, tokens[name]) for name, steps in done.items()}
     return {
         name: {
-            "steps": len(own),
-            "seconds": float(own.mean()),
-            "tokens": sum(step.tokens for step in done[name]) / len(own) / size,
-            "ratio": ratio(own, costs[GROUPED]),
-            "ratio_random": ratio(own, costs[RANDOM]),
+            "steps": len(done[name]),
+            "step_seconds": cost.seconds.tolist(),
+            "step_tokens": (cost.tokens / size).tolist(),
+            "epoch_tokens": tokens[name],
+            "seconds": cost.mean(),
+            "ratio": cost.over(costs[GROUPED]),
+            "ratio_random": cost.over(costs[RANDOM]),
         }
-        for name, own in costs.items()
+        for name, cost in costs.items()
     }
 
 
-def ratio(cost: NDArray[np.float64], ours: NDArray[np.float64]) -> list[float]:
-    """Mean cost of a step over the mean of ours, and the 2.5th and 97.5th percentile of it over resampled steps."""
-    random = np.random.default_rng(0)
+class Cost:
+    """What a side's steps cost, in an epoch: of the seconds a token, times the tokens that a step of an epoch has.
 
-    def means(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sample[random.integers(len(sample), size=(RESAMPLES, len(sample)))].mean(axis=1)
+    A few steps have seen longer or shorter batches than an epoch has; this takes that out.
 
-    low, high = np.percentile(means(cost) / means(ours), [2.5, 97.5])
-    return [float(cost.mean() / ours.mean()), float(low), float(high)]
+    Args:
+        steps: that were measured.
+        size: examples of a step.
+        epoch_tokens: padded tokens an example over an epoch.
+    """
+
+    def __init__(self, steps: Sequence[Step], size: int, epoch_tokens: float) -> None:
+        self.seconds = np.array([step.seconds for step in steps])
+        self.tokens = np.array([step.tokens for step in steps])
+        self.in_epoch = size * epoch_tokens
+
+    def mean(self) -> float:
+        """Seconds of a step."""
+        return float(self.seconds.sum() / self.tokens.sum() * self.in_epoch)
+
+    def over(self, other: "Cost") -> list[float]:
+        """The ratio of the means, and the 2.5th and 97.5th percentile of it over resampled steps of both."""
+        random = np.random.default_rng(0)
+        low, high = np.percentile(self.resampled(random) / other.resampled(random), [2.5, 97.5])
+        return [self.mean() / other.mean(), float(low), float(high)]
+
+    def resampled(self, random: np.random.Generator) -> NDArray[np.float64]:
+        """The mean of steps drawn anew, `RESAMPLES` times."""
+        drawn = random.integers(len(self.seconds), size=(RESAMPLES, len(self.seconds)))
+        means: NDArray[np.float64] = self.seconds[drawn].sum(axis=1) / self.tokens[drawn].sum(axis=1) * self.in_epoch
+        return means
+
+
+def epoch_tokens(case: PeerCase, rows: Rows, grouped: bool) -> float:
+    """Padded tokens an example over an epoch of these rows, in batches by length or in random order."""
+    lengths, size = [len(row["input_ids"]) for row in rows], batch_size(case)
+    order = list(EpochSampler(lengths, size, 0, lambda: 0, grouped))
+    batches = [[lengths[i] for i in order[begin : begin + size]] for begin in range(0, len(order), size)]
+    return sum(len(batch) * max(batch) for batch in batches) / len(rows)
 
 
 def batch_size(case: PeerCase) -> int:
@@ -140,6 +175,7 @@ def read_rows(case: PeerCase, data: str | None) -> Rows:
 
 def like_all(rows: Rows, count: int) -> Rows:
     """So many of the rows, as long as all are: evenly chosen from the shortest to the longest, then shuffled."""
+    count = min(count, len(rows))
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     chosen = [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
     return [chosen[i] for i in np.random.default_rng(0).permutation(count)]
