@@ -48,3 +48,11 @@ def test_a_mistake_loads_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...
 def test_composing_loads_nothing_heavy(tmp_path: Path) -> None:
     code, modules, _ = loaded(("train.py", "--cfg", "job", "--resolve"), tmp_path)
     assert code == 0 and not HEAVY & modules
+
+
+def test_a_sweep_leaves_what_is_heavy_to_its_jobs(tmp_path: Path) -> None:
+    """Its own process only waits for them; here it stops before the first, since joblib refuses to start none."""
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
+    sweep = ("train.py", "-m", "table=table1", "scale=tiny", f"results_dir={tmp_path}", *launcher)
+    _, modules, _ = loaded(sweep, tmp_path)
+    assert "hydra_plugins.hydra_joblib_launcher._core" in modules and not HEAVY & modules

@@ -26,13 +26,15 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop where no cell could run; keep the sweep's folder, whose name has a time in it."""
         from delta_lora.suite.config.settings import check_device
-        from delta_lora.suite.machine import ranks
 
-        if ranks.count() > 1:
-            code = ranks.fail(
-                "error: torchrun is for one run; start a sweep (-m) without it, with JOBS= or a launcher", 2
-            )
-            raise SystemExit(code)
+        if "LOCAL_RANK" in os.environ:
+            from delta_lora.suite.machine import ranks  # imports torch, which a sweep leaves to its jobs
+
+            if ranks.count() > 1:
+                code = ranks.fail(
+                    "error: torchrun is for one run; start a sweep (-m) without it, with JOBS= or a launcher", 2
+                )
+                raise SystemExit(code)
         try:
             if str(config.hydra.sweep.dir).startswith("~"):
                 raise UserError(

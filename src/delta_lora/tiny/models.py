@@ -18,7 +18,7 @@ _MANIFEST = "pretraining.json"
 
 _RECIPES = (
     Recipe("gpt2-tiny", version=7, batch_size=16, length=128),
-    Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, bpe_documents=20_000, seconds=40),
+    Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, bpe_documents=20_000, seconds=30),
     Recipe("roberta-tiny", version=2, vocabulary=1536, steps=0, seconds=5),
 )
 MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

@@ -36,7 +36,7 @@ class Recipe:
     learning_rate: float = 3e-3
     bpe_documents: int = 5000
     seed: int = 0
-    seconds: int = 60  # on an idle core, for the message
+    seconds: int = 40  # on two idle cores, for the message
 
     @property
     def key(self) -> str:

@@ -83,9 +83,11 @@ def check_device(config: DictConfig) -> None:
     Raises:
         UserError: there is none; it names what runs without.
     """
-    from delta_lora.suite.machine.devices import has_gpu
+    if not config.scale.require_gpu:
+        return
+    from delta_lora.suite.machine.devices import has_gpu  # imports torch
 
-    if config.scale.require_gpu and not has_gpu():
+    if not has_gpu():
         raise UserError(
             f"scale={config.scale.name} needs a CUDA GPU and none was found; use scale=tiny (make: SCALE=tiny) on this "
             "machine, or scale.require_gpu=false to run on the CPU all the same"
