@@ -5,7 +5,6 @@
 """
 
 import csv
-import importlib.util
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import helpers
 import pandas as pd
 import pytest
 from helpers.fuzz_inputs import (
@@ -333,12 +333,7 @@ WITH_JAVA = 2  # cases of E2E and of WebNLG that all metrics score; the others e
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """scripts/score.py, in this process."""
-    spec = importlib.util.spec_from_file_location("score_script", CONFIGS.parent / "scripts" / "score.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers.script("score")
 
 
 def to_score(rng: random.Random, task: str) -> tuple[list[bytes], list[bytes]]:

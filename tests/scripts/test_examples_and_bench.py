@@ -1,38 +1,28 @@
 """The scripts and the example that come with the library, run for real."""
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, script
 
 from delta_lora.suite.bench import decoding, scoring
 from delta_lora.suite.bench.cases import METHODS
 
 
-def load(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def test_the_fold_keeps_the_update_that_algorithm_1_loses_in_bfloat16() -> None:
     """docs/delta-lora.md: 400 steps at 2e-4; at most 2 % of the learned update lost, over 20 % by the loop."""
-    error = load("precision").learned_update_error
+    error = script("precision").learned_update_error
     assert error(torch.bfloat16, literal=False) <= 0.02
     assert error(torch.bfloat16, literal=True) > 0.20
 
 
 def test_in_float64_both_forms_are_exact() -> None:
-    error = load("precision").learned_update_error
+    error = script("precision").learned_update_error
     for literal in (False, True):
         assert error(torch.float64, literal, steps=40) < 1e-6  # the factors are float32's
 
@@ -50,7 +40,7 @@ def test_the_example_runs_and_its_export_has_the_models_logits(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_benchmark_measures_every_method(tmp_path: Path) -> None:
-    bench = load("bench")
+    bench = script("bench")
     bench.main(["--model", "roberta-base", "--steps", "1", "--batch-size", "1", "--output", str(tmp_path)])
     record = json.loads((tmp_path / "cpu.json").read_text())
     rows = {row["method"]: row for row in record["rows"]}
@@ -83,7 +73,7 @@ def test_what_is_scored_is_a_reference_held_out(data: Path) -> None:
 @pytest.mark.slow
 def test_scoring_is_measured_beside_the_official_code(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The scores are the same; the clocks of children count, or METEOR would seem to cost nothing."""
-    load("bench").main(["--score", "--data", str(data), "--output", str(data)])
+    script("bench").main(["--score", "--data", str(data), "--output", str(data)])
     page = (data / "score.md").read_text(encoding="utf-8")
     assert capsys.readouterr().out == page and "3 texts against 3 references" in page
     cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in page.splitlines() if line.startswith("| ")}
@@ -95,14 +85,14 @@ def test_scoring_is_measured_beside_the_official_code(data: Path, capsys: pytest
 
 def test_scoring_without_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        load("bench").main(["--score", "--data", str(tmp_path)])
+        script("bench").main(["--score", "--data", str(tmp_path)])
     assert "no testset_w_refs.csv" in capsys.readouterr().err
 
 
 def test_the_benchmark_of_decoding_holds_our_texts_against_those_of_one_input_at_a_time(
     gpt2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = load("bench")
+    bench = script("bench")
     monkeypatch.setattr(decoding, "peak_in_own_process", decoding.peak)
     options = ["--decode", "--model", str(gpt2_checkpoint), "--inputs", "3", "--sample", "2", "--output", str(tmp_path)]
     bench.main([*options, "--data", str(tmp_path)])

@@ -1,13 +1,12 @@
 """A finished run answers through stock Transformers and stock PEFT with the texts that it recorded."""
 
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, script
 from helpers.table_records import write_run
 from omegaconf import DictConfig
 
@@ -41,8 +40,7 @@ def test_a_run_that_cannot_answer_says_why(
 ) -> None:
     cell = build_cell(short("method=full"))
     run = write_run(cell.results_dir, GridCell(cell.config, cell.key), {"BLEU": 1.0})
-    script = runpy.run_path(str(ROOT / "scripts" / "generate.py"))
     given = str(run.path) if name == "full" else name
-    assert guard(lambda: script["main"](given, ["name : The Vaults"], cell.results_dir)) == 2
+    assert guard(lambda: script("generate").main(given, ["name : The Vaults"], cell.results_dir)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and reason in line

@@ -1,6 +1,5 @@
 """``scripts/score.py``: formats, JSON, and one clear line for each kind of wrong input."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import helpers
 import pytest
 from helpers import ROOT
 from helpers.metrics_odd_inputs import PARITY
@@ -20,11 +20,7 @@ EXPECTED = json.loads((PARITY / "expected.json").read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("score_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers.script("score")
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:

@@ -1,7 +1,6 @@
 """Training beside PEFT and loralib: in turn, on the same rows, each as its documentation or its authors have it."""
 
 import csv
-import importlib.util
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import script
 from helpers.models import gpt2_config, llama_config
 from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 
@@ -55,11 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("bench", ROOT / "scripts" / "bench.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return script("bench")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Tables as files and on the command line: whole, honest about what they are, and readable by what reads them."""
 
 import csv
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import helpers
 import pytest
 from helpers import ROOT
 from helpers.table_records import grid_of, write_run
@@ -174,13 +174,7 @@ def test_the_script_renders_and_reports_what_it_left_out(xsum_runs: list[str], t
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """scripts/render.py, in this process: importing what it needs takes seconds."""
-    spec = importlib.util.spec_from_file_location("render_script", ROOT / "scripts" / "render.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers.script("render")
 
 
 def test_bare_words_are_tables() -> None:

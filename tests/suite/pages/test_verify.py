@@ -1,14 +1,13 @@
 """make verify: every number beside kept records is one that their predictions give, and what is not is named."""
 
 import gzip
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROOT
+from helpers import script
 from helpers.table_records import grid_of, write_run
 
 from delta_lora.suite.pages.figure_page import render_figure3
@@ -141,15 +140,12 @@ def test_a_row_without_its_record_is_found(results: Path) -> None:
 
 
 def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("verify_script", ROOT / "scripts" / "verify.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main(["scale=tiny", f"results_dir={results}", "sample=3"])
+    verify = script("verify")
+    verify.main(["scale=tiny", f"results_dir={results}", "sample=3"])
     assert "3 kept records, 3 of them scored anew; table3: 0 wrong" in capsys.readouterr().out
     sealed_anew(folder_of_lora(results), metrics={"Rouge-1": 1.0})
     with pytest.raises(SystemExit) as ended:
-        script.main(["scale=tiny", f"results_dir={results}", "sample=3"])
+        verify.main(["scale=tiny", f"results_dir={results}", "sample=3"])
     assert ended.value.code == 1 and f"wrong: {LORA}" in capsys.readouterr().err
 
 

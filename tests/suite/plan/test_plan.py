@@ -1,17 +1,15 @@
 """`make plan`: what is done, what is left, from measured times alone, without a network."""
 
-import importlib.util
 import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import script
 from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
@@ -195,17 +193,9 @@ def test_the_disk_holds_what_is_trained_three_times_in_three_checkpoints(
     assert parameters(cell) == (trained, kept)
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("plan_script", ROOT / "scripts" / "plan.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["table6", "table1", "scale=paper", f"results_dir={tmp_path}", "data_dir=null", "jobs=2"]
-    assert guard(lambda: script().main(words)) == 0
+    assert guard(lambda: script("plan").main(words)) == 0
     printed = capsys.readouterr().out
     assert "9 cells (2 more are shared): 0 done, 9 to run" in printed
     assert "time: – hours on the CPU; 9 of the 9 cells are not in it" in printed or "GPU-hours" in printed
@@ -224,6 +214,6 @@ def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str], tmp_path:
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert guard(lambda: script().main(words)) == 2
+    assert guard(lambda: script("plan").main(words)) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {says}") and len(error.splitlines()) == 1

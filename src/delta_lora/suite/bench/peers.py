@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def epoch_tokens(case: PeerCase, rows: Rows, grouped: bool) -> float:
     return sum(len(batch) * max(batch) for batch in batches) / len(rows)
 
 
+@cache
 def batch_size(case: PeerCase) -> int:
     """E2E's examples of an optimizer step."""
     return e2e_cell(case).train.batch_size

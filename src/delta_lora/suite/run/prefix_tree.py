@@ -109,9 +109,7 @@ def grouped_attention(query: Tensor, states: tuple[Tensor, Tensor], unseen: Tens
     slots, shared, places, d = keys.shape
     width, heads = query.shape[1:3]
     if keys.dtype == torch.bfloat16:
-        keys = (
-            keys.contiguous()
-        )  # a CPU's bfloat16 product would copy it too, transposed, which takes eight times as long
+        keys = keys.contiguous()  # a CPU's product would copy them too, transposed, which takes eight times as long
     grouped = query.view(slots, width, shared, heads // shared, d).permute(0, 2, 3, 1, 4)
     scores = grouped.reshape(slots, shared, -1, d) @ keys.transpose(-1, -2)
     scores.view(slots, shared, -1, width, places).add_(unseen[:, None, None])
