@@ -68,6 +68,18 @@ def test_what_is_committed_is_right(results: Path) -> None:
     assert (found.records, found.scored, found.pages, found.wrong) == (3, 2, ["table3"], [])
 
 
+def test_a_page_is_right_whatever_the_order_of_its_overrides_and_without_a_seed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command for what has not been run stands on it."""
+    shutil.rmtree(folder_of_lora(results))
+    monkeypatch.setenv("DELTA_LORA_RESULTS", str(results))
+    render_table(["scale=tiny", "method=lora,delta-lora,adalora", "table=table3"], force=True)
+    page = (results / "tiny" / "table3.md").read_text()
+    assert "train.py -m table=table3 scale=tiny seed=1 method=lora,delta-lora,adalora" in page
+    assert wrong(results) == []
+
+
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_changed_prediction_is_found(results: Path, sealed: bool) -> None:
     folder = folder_of_lora(results)

@@ -35,8 +35,11 @@ class Grid:
 
     @property
     def command(self) -> str:
-        """The command that trains whatever is missing of it."""
-        return " ".join(["python scripts/train.py -m", *self.overrides])
+        """The command that trains whatever is missing of it: the same however its overrides were put."""
+        names = ("table=", "scale=", "seed=")
+        given = [*self.overrides, *([] if any(o.startswith("seed=") for o in self.overrides) else ["seed=1"])]
+        first = [override for name in names for override in given if override.startswith(name)]
+        return " ".join(["python scripts/train.py -m", *first, *(o for o in given if not o.startswith(names))])
 
 
 def compose_grid(overrides: Sequence[str]) -> Grid:
