@@ -37,6 +37,7 @@ def run_key(config: DictConfig, task: Task) -> str:
         parts["task"]["init_from"] = start_key(config)
     if isinstance(task.settings, GenerationSettings) and task.settings.loss_only:
         parts["measured"] = LOSS  # other runs can be scored by other metrics later; this one has no texts
+        del parts["task"]["decode"]
     if made_here(model):
         from delta_lora.tiny.models import MODELS
 
