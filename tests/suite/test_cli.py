@@ -91,5 +91,7 @@ def test_a_table_that_is_not_there_is_one_line_for_each_script(script: str) -> N
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "tabel1", "scale=tiny"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: table=tabel1 is not a choice; choose one of controls-glue, controls-low-rate, controls, ")
+    assert done.stderr.startswith(
+        "error: table=tabel1 is not a choice; choose one of controls-glue, controls-low-rate, controls, "
+    )
     assert len(done.stderr.splitlines()) == 1

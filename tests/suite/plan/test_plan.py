@@ -207,7 +207,10 @@ def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str], tmp_path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["table9"], "table=table9 is not a choice; choose one of controls-glue, controls-low-rate, controls, figure3, table1"),
+        (
+            ["table9"],
+            "table=table9 is not a choice; choose one of controls-glue, controls-low-rate, controls, figure3, table1",
+        ),
         (["table1", "jobs=0"], "jobs must be a whole number ≥ 1, got 0"),
         (["table1", "measure=yes"], "measure must be true or false, got yes"),
         (["table1", "scale=tiny", "seed=-1"], "seed must be a whole number ≥ 0 (and < 2^32), got -1"),

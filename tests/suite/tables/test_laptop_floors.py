@@ -3,6 +3,7 @@
 They hold for what is in the repository; a record that is not there yet is not asked for.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from delta_lora.suite.records.records import Run, kept_runs
 
 UNTUNED = {"e2e": ("BLEU", 0.0), "webnlg": ("BLEU-A", 0.0)}  # SmolLM2 writes nothing before it is trained
 LORA_ON_E2E = 62.0  # BLEU on all 630 inputs, mean over the seeds
+COLUMNS = ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")
 STSB = 80.0  # Pearson's correlation in percent: 11 where the head was given a constant, 88 where it learns
 
 
@@ -90,3 +92,29 @@ def test_the_controls_page_prints_its_own_numbers(
     assert f"between {low} and {high} on the two layers" in page
     assert f"for {equal} of {items} inputs" in page
     assert f"for {equal} of the {items} inputs" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def readme_rows(results: Path) -> list[str]:
+    """README's Table 1 and Delta-LoRA's gain over LoRA with its interval, as the committed CSVs give them."""
+    with (results / "table1.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    most = max(int(row[f"{column} seeds"] or 0) for row in rows for column in COLUMNS)
+    lines = []
+    for row in rows:
+        if row["status"] != "run":
+            continue
+        sd, seeds = row["BLEU sd"], int(row["BLEU seeds"])
+        cells = [f"{float(row[name]):.2f}" + (f" ± {float(row[f'{name} sd']):.2f}" if sd else "") for name in COLUMNS]
+        lines.append(f"| {row['label']} | {seeds} of {most} | {' | '.join(cells)} |")
+    with (results / "claims.csv").open(encoding="utf-8", newline="") as file:
+        gains = [row for row in csv.DictReader(file) if row["sentence"] == "Delta-LoRA beats LoRA on E2E (§5.2)"]
+    cells = [f"{row['Our gain']} ({row['95 % interval']})" for row in gains]
+    return [
+        *lines,
+        f"| Delta-LoRA's gain over LoRA (95 % interval) | {gains[0]['Seeds']} of {most} | {' | '.join(cells)} |",
+    ]
+
+
+def test_the_readme_shows_the_committed_table() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [row for row in readme_rows(ROOT / "results" / "laptop") if row not in readme] == []
