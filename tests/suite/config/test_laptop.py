@@ -50,9 +50,12 @@ def test_its_tables_are_of_real_pretrained_models(table: str) -> None:
         assert {cell.config.task.max_test_examples for cell in papers.cells} == {None}
 
 
-def test_xsum_stays_at_the_tiny_scale_and_says_why() -> None:
+def test_a_scale_says_why_it_has_not_a_table_and_which_has() -> None:
     with pytest.raises(LeftOut, match=r"table3 is none of scale=laptop: XSum needs .*; make table3 SCALE=tiny"):
         compose_grid(["table=table3", "scale=laptop"])
+    for scale in ("tiny", "paper"):  # what it says to do names a scale that has the table
+        with pytest.raises(LeftOut, match=rf"none of scale={scale}: .*; make controls-low-rate SCALE=laptop has it"):
+            compose_grid(["table=controls-low-rate", f"scale={scale}"])
     tables = [overrides[0] for overrides in per_table(["all", "scale=laptop"])]
     assert "table=table3" not in tables and {"table=table1", "table=table4", "table=figure3"} <= set(tables)
     assert "table=table3" in [overrides[0] for overrides in per_table(["all", "scale=tiny"])]

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
+from delta_lora.suite.config.compose import left_out
 from delta_lora.suite.pages import claims_page, render
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables import compare
@@ -104,12 +105,12 @@ def test_five_seeds_give_verdicts_beside_the_papers_numbers(tmp_path: Path) -> N
 def test_what_the_papers_own_tables_do_not_bear_out_is_said_beside_ours(tmp_path: Path) -> None:
     """MRPC's 90.19 is AdaLoRA's, too (Table 4); 87.00 on RTE is one item of 277 above LoRA."""
     sentences = {}
-    for name in names_with("table"):
+    for name in set(names_with("table")) - set(left_out(["scale=tiny"])):
         table = build_table(grid_of(tmp_path, f"table={name}", "scale=tiny"), [])
         for claim in check_claims(table, render.bootstrap_of(table.grid)):
             sentences[claim.says] = claim.text(comparable=True)
     said = [says for says, text in sentences.items() if text != "not run"]
-    assert said == [
+    assert sorted(said) == [
         "Delta-LoRA beats DyLoRA and AdaLoRA on all eight tasks (§5.3)",
         "The gains are significant on SST-2, CoLA and RTE (§5.3)",
     ]

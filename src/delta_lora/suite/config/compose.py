@@ -86,9 +86,9 @@ def check_table(config: DictConfig, table: str | None) -> None:
     Raises:
         LeftOut: it has not, and why.
     """
-    if (why := config.scale.get("left_out", {}).get(table)) is not None:
-        name = config.scale.name
-        raise LeftOut(f"{table} is none of scale={name}: {why}; make {table} SCALE=tiny has it in miniature")
+    if table is not None and (why := config.scale.get("left_out", {}).get(table)) is not None:
+        *_, other = (name for name in choices("scale") if table not in left_out([f"scale={name}"]))
+        raise LeftOut(f"{table} is none of scale={config.scale.name}: {why}; make {table} SCALE={other} has it")
 
 
 def left_out(arguments: Sequence[str]) -> dict[str, str]:
@@ -96,7 +96,9 @@ def left_out(arguments: Sequence[str]) -> dict[str, str]:
     names = [word.removeprefix("scale=") for word in arguments if word.startswith("scale=")]
     path = CONFIGS / "scale" / f"{names[-1] if names else 'paper'}.yaml"
     group = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    return dict(OmegaConf.select(group, "scale.left_out") or {})
+    return dict(
+        OmegaConf.select(group, "scale.left_out") or group.get("left_out") or {}
+    )  # paper.yaml has scale's alone
 
 
 def misapplied(error: Exception) -> UserError:
