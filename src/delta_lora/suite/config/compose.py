@@ -96,9 +96,8 @@ def left_out(arguments: Sequence[str]) -> dict[str, str]:
     names = [word.removeprefix("scale=") for word in arguments if word.startswith("scale=")]
     path = CONFIGS / "scale" / f"{names[-1] if names else 'paper'}.yaml"
     group = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    return dict(
-        OmegaConf.select(group, "scale.left_out") or group.get("left_out") or {}
-    )  # paper.yaml has scale's alone
+    found = (OmegaConf.select(group, name) for name in ("scale.left_out", "left_out"))  # paper.yaml has scale's alone
+    return dict(next(filter(None, found), {}))
 
 
 def misapplied(error: Exception) -> UserError:
