@@ -130,6 +130,8 @@ def test_the_calibration_row_is_microsoft_loras_recipe(composed: Composed) -> No
     train = config.task.train
     assert (train.label_smoothing, train.adam_epsilon, train.decay) == (0.1, 1e-6, "all")
     assert (config.task.text, config.method.dropout, train.group_by_length) == ("microsoft", 0.1, False)
+    assert train.precision == "fp32"
+    assert composed("scale=tiny", "task=e2e", "method=lora-ms").task.text == "microsoft"
     plain = composed("task=e2e", "method=lora").task.train
     assert (plain.label_smoothing, plain.adam_epsilon, plain.decay) == (0, 1e-8, "weights")
     for path in (ROOT / "configs" / "table").glob("*.yaml"):
@@ -143,12 +145,24 @@ def test_the_branchs_dropout_is_the_tasks(composed: Composed, task: str, dropout
     assert composed(f"task={task}", f"method={method}", "task.per_method.lora.dropout=0.3").method.dropout == 0.3
 
 
-@pytest.mark.parametrize("task", ["e2e", "webnlg", "xsum", "glue/cola"])
-def test_adalora_is_counted_at_the_initial_rank_and_learns_faster_than_lora(composed: Composed, task: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "times"),
+    [("e2e", 2.5), ("webnlg", 2.5), ("xsum", 2.5)]
+    + [(f"glue/{name}", None) for name in ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")],
+)
+def test_adalora_is_counted_at_the_initial_rank_and_learns_no_slower_than_lora(
+    composed: Composed, task: str, times: float | None
+) -> None:
     adalora, lora = (composed(f"task={task}", f"method={name}").method for name in ("adalora", "lora"))
     assert adalora.init_rank == lora.rank, "the paper prints LoRA's count for both"
     assert adalora.target_rank == adalora.init_rank * 3 // 4
-    assert 2 <= adalora.learning_rate / lora.learning_rate <= 5
+    ratio = adalora.learning_rate / lora.learning_rate
+    if times is None:  # the authors' scripts', docs/fidelity.md
+        assert 1 <= ratio <= 5.5
+        assert (ratio == pytest.approx(1)) == (task == "glue/mnli")
+        assert (ratio == pytest.approx(5.5)) == (task == "glue/stsb")
+    else:
+        assert ratio == pytest.approx(times)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "lora-ms"])

@@ -48,7 +48,7 @@ def test_the_page_has_best_last_and_cross_fitted_and_verdicts_are_on_the_last_of
     assert f"| {cells} |" in page and "| 53.00 / 53.00 / 53.00 |" in page
     score = lora.scores["RTE"]
     assert score is not None and score.mean == metrics["accuracy"], "the table itself keeps the convention"
-    compared = next(c for c in view.claims[0].comparisons.lines if c[0].endswith("RTE"))
+    compared = next(c for c in view.claims[0].comparisons.lines if c[0].endswith(", RTE, cross-fitted"))
     assert any(text.startswith(f"+{53 - metrics['accuracy-cross-fitted']:.2f}") for text in compared), compared
     assert delta.runs["RTE"][1].metrics["accuracy-cross-fitted"] == pytest.approx(53)
     rendered = (results / "tiny" / "table4.csv").read_text(encoding="utf-8")

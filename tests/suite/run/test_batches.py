@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from delta_lora.suite.run.batches import EpochSampler
 
@@ -57,3 +59,6 @@ def test_padding_on_the_real_rows_is_that_of_length_buckets() -> None:
     tokens, padded = tokens_a_step(lengths, grouped=True)
     assert abs(lag_1(tokens)) < 0.1
     assert padded < 1.05 * np.mean(lengths)
+    theirs = get_length_grouped_indices(lengths, 8, generator=torch.Generator().manual_seed(0))
+    steps = [sum(lengths[i] for i in theirs[start : start + 8]) for start in range(0, len(theirs) - 7, 8)]
+    assert lag_1(np.array(steps, dtype=float)) > 0.7, "Transformers' own grouping goes in waves"

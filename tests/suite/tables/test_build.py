@@ -216,7 +216,15 @@ def test_parameter_columns_are_counted_in_the_papers_units(tmp_path: Path) -> No
     assert shown(table, "full", "Extra updatable") == ("–", "–")
 
 
-@pytest.mark.parametrize("overrides", [["scale=tiny", "model.path=/x"], ["scale=paper", "task.max_train_examples=9"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["scale=tiny", "model.path=/x"],
+        ["scale=paper", "task.max_train_examples=9"],
+        ["scale=paper", "task.split=dev"],
+        ["scale=paper", "task.text=official"],
+    ],
+)
 def test_a_table_of_less_than_the_papers_models_and_data_says_so(tmp_path: Path, overrides: list[str]) -> None:
     table = build_table(grid_of(tmp_path, "table=table1", "method=lora", *overrides), [])
     assert warning(table.grid).startswith("Not comparable with the paper")
@@ -232,3 +240,14 @@ def test_a_row_read_from_a_file_says_which_seeds_it_lacks(tmp_path: Path) -> Non
     for table in (built, found):
         assert score_text(number(table, "delta-lora"), 2) == "51.00 (1 of 2)"
         assert score_text(number(table, "lora"), 2) == "51.50 ± 0.71"
+
+
+def test_where_one_run_has_cross_fitted_scores_one_without_them_is_left_out(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "table=table4", "scale=tiny", "method=lora,delta-lora", "task=glue/rte")
+    both = {"accuracy": 60.0, "accuracy-last": 59.0, "accuracy-cross-fitted": 58.0}
+    for cell, scores in zip(grid.cells, (both, {"accuracy": 61.0}), strict=True):
+        write_run(tmp_path, cell, scores)
+    table = build_table(grid, read_runs(tmp_path))
+    assert table.judged("RTE") == "accuracy-cross-fitted"
+    (problem,) = table.problems
+    assert problem.endswith("run.json is left out: it lacks accuracy-last, accuracy-cross-fitted")

@@ -81,6 +81,15 @@ def test_a_test_set_that_would_not_show_the_papers_gain_is_said_with_its_power()
     assert verdict.text(comparable=True) == "cannot be decided with this test set (power 0.10)"
     assert judge([Judged(coarse, ABOVE, paper=3.6)], "all")[0].outcome == "undecided"
     assert judge([Judged(coarse, ABOVE)], "all")[0].outcome == "undecided", "the paper prints no gain"
+    few = Gain(coarse.by_seed[:3], 1.0, 277)
+    (verdict,) = judge([Judged(few, ABOVE, paper=0.36)], "all")[1]
+    assert verdict.text(comparable=True) == "cannot be decided with this test set (power 0.10, provisional)"
+
+
+@pytest.mark.parametrize("paper", [-0.24, 0.0])
+def test_a_papers_gain_that_is_none_leaves_a_comparison_undecided(paper: float) -> None:
+    gain = Gain((0.1, 0.5, -0.2, 0.4, 0.0), 0.05, 872)
+    assert judge([Judged(gain, ABOVE, paper)], "any")[0].outcome == "undecided"
 
 
 def test_verdicts_are_counted_whatever_stands_in_brackets() -> None:

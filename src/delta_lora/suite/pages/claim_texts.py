@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from delta_lora.metrics.epochs import CROSS_FITTED
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.words import NONE, NOT_RUN, row_title
 from delta_lora.suite.tables.claims import Claim, Comparison
@@ -57,8 +58,11 @@ def comparison_texts(table: Table, comparison: Comparison) -> list[str]:
     printed = NONE if comparison.table_gain is None else f"{comparison.table_gain:+.2f}"
     if comparison.text_gain is not None and f"{comparison.text_gain:+.2f}" != printed:
         printed = f"{comparison.text_gain:+.2f} in the text, {printed} in the table"
-    size = {True: "yes", False: "no", None: NONE}[comparison.of_size]
-    start = [f"{better} against {worse}, {comparison.column}", region_text(comparison.region, digits), printed]
+    size = comparison.of_size or NONE
+    column = comparison.column
+    if table.judged(column) != table.metrics[column]:  # of GLUE, where the table's cells show the best epoch
+        column += CROSS_FITTED.replace("-", ", ", 1)
+    start = [f"{better} against {worse}, {column}", region_text(comparison.region, digits), printed]
     verdict = comparison.verdict.text(table.reproduces)
     if gain is None:
         return [*start, NOT_RUN, NONE, "0", size, verdict]

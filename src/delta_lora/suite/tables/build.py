@@ -1,6 +1,6 @@
 """From run records to a table, each cell ours beside the paper's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from statistics import mean
 from typing import Any
 
@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from delta_lora import paper
 from delta_lora.errors import UserError
+from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run
@@ -43,6 +44,8 @@ def build_table(grid: Grid, runs: Sequence[Run], borrowing: bool = True) -> Tabl
     for cell, name in zip(grid.cells, names, strict=True):
         cells[name].append(cell)
     by_key = {run.key: run for run in runs}
+    ran = [by_key[cell.key] for cell in grid.cells if cell.key in by_key]
+    fitted = {name for run in ran for name in run.metrics if name.endswith(CROSS_FITTED)}
     problems: dict[str, None] = {}
     rows = []
     for name, members in cells.items():
@@ -50,7 +53,7 @@ def build_table(grid: Grid, runs: Sequence[Run], borrowing: bool = True) -> Tabl
         found: dict[str, dict[int, Run]] = {column: {} for column in spec.columns if column != spec.average}
         for cell in members:
             run = by_key.get(cell.key)
-            wrong = [] if run is None else missing(spec, cell, run)
+            wrong = [] if run is None else missing(spec, cell, run, fitted)
             if run is not None and wrong:
                 problems[f"{run.path / 'run.json'} is left out: it lacks {', '.join(wrong)}"] = None
             elif run is not None:
@@ -149,9 +152,16 @@ def cell_metrics(spec: TableSpec, cell: GridCell) -> dict[str, str]:
     return {column: task.metrics[0] for column, name in spec.tasks.items() if name == task.name}
 
 
-def missing(spec: TableSpec, cell: GridCell, run: Run) -> list[str]:
-    """What the table needs of a run and its record lacks: scores, counts, the device and the versions."""
-    scores = [name for name in cell_metrics(spec, cell).values() if not is_score(run.metrics.get(name))]
+def missing(spec: TableSpec, cell: GridCell, run: Run, fitted: Set[str]) -> list[str]:
+    """What the table needs of a run and its record lacks: scores, counts, the device and the versions.
+
+    ``fitted``: the cross-fitted scores that runs of the table have; what one of them has, all need (`Table.judged`).
+    """
+    names = list(cell_metrics(spec, cell).values())
+    names += [
+        f"{name}{choice}" for name in names if f"{name}{CROSS_FITTED}" in fitted for choice in (LAST, CROSS_FITTED)
+    ]
+    scores = [name for name in names if not is_score(run.metrics.get(name))]
     return scores + [name for name in COUNTS if not is_count(run.counts.get(name))] + missing_facts(run)
 
 

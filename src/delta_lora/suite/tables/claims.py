@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from statistics import mean
+from typing import Literal
 
 from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import compose_grid
@@ -37,13 +38,18 @@ class Comparison:
     verdict: Verdict
 
     @property
-    def of_size(self) -> bool | None:
-        """Whether our interval holds the paper's gain; None where one is missing, or the seeds are too few to say."""
+    def of_size(self) -> Literal["yes", "no", "undecided"] | None:
+        """Whether our gain is as large as the paper's: no, where the interval lacks that; yes, where it lacks 0 alone.
+
+        None where a gain is missing, or the seeds are too few to say.
+        """
         paper = self.table_gain if self.text_gain is None else self.text_gain
         if self.gain is None or paper is None or self.verdict.outcome in ("few runs", "not run"):
             return None
         low, high = self.gain.interval
-        return low <= paper <= high
+        if not low <= paper <= high:
+            return "no"
+        return "undecided" if low <= 0 <= high else "yes"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Runs scored on the same draws of the same test items, and rows compared on them, paired by seed."""
 
 import importlib.metadata
+import inspect
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics.base import Resampler
 from delta_lora.suite.config.settings import task_class
 from delta_lora.suite.records.records import Run, read_sealed, write_sealed
-from delta_lora.suite.tables.gain import Gain
+from delta_lora.suite.tables.gain import Gain, shared_by_seeds
 
 Scores = dict[str, NDArray[np.float32]]
 
@@ -109,9 +110,12 @@ class PairedBootstrap:
 
         by_seed = [float(difference(lambda run: run.metrics[metric], seed)) for seed in seeds]
         drawn = [difference(lambda run: self.scores(run)[metric].astype(np.float64), seed) for seed in seeds]
-        mean = np.mean(drawn, axis=0)  # (draws,)
-        variance = float(np.nanvar(mean, ddof=1)) if np.isfinite(mean).sum() > 1 else 0.0
-        return Gain(tuple(by_seed), variance, len(items_of(runs[0])))
+        whole = np.array(drawn)  # (seeds, draws)
+        whole = whole[:, np.isfinite(whole).all(axis=0)]
+        variance, shared = 0.0, 0.0
+        if whole.shape[1] > 1:
+            variance, shared = float(whole.mean(axis=0).var(ddof=1)), shared_by_seeds(whole)
+        return Gain(tuple(by_seed), variance, len(items_of(runs[0])), shared)
 
 
 def draws(resampler: Resampler, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -135,8 +139,8 @@ def draws(resampler: Resampler, resamples: int, seed: int) -> Iterator[NDArray[n
 
 @cache
 def metric_version() -> str:
-    """Changes with the code of the metrics and with the packages that they are made of."""
-    digest = sha256()
+    """Changes with the code of the metrics and of the draws, and with the packages that the metrics are made of."""
+    digest = sha256(inspect.getsource(draws).encode())
     for path in sorted(Path(metrics.__path__[0]).glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     for package in SCORERS:

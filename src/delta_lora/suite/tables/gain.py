@@ -34,11 +34,13 @@ class Gain:
 
     by_seed: differences of the full-test scores, one a pair of runs with the same seed. item_variance: of their mean
     when the test items are drawn anew, the same for both rows and all seeds. items: how many there are.
+    shared_variance: what of ``item_variance`` stays however many the seeds (`shared_by_seeds`); None: all of it.
     """
 
     by_seed: tuple[float, ...]
     item_variance: float
     items: int
+    shared_variance: float | None = None
 
     @property
     def difference(self) -> float:
@@ -84,7 +86,7 @@ class Gain:
 
     def power(self, region: Region, gain: float) -> float:
         """How likely a true ``gain`` is shown to lie in the region with these test items and any number of seeds."""
-        error = math.sqrt(self.item_variance)
+        error = math.sqrt(self.item_variance if self.shared_variance is None else self.shared_variance)
         if error == 0:
             return float(region.holds(gain))
         ends = ((gain - region.low) / error, (region.high - gain) / error)
@@ -117,6 +119,21 @@ def error_of(by_seed: Floats, item_variance: Floats, items: int) -> tuple[Floats
     below = a**2 / (seeds - 1) + b**2 / of_items
     df = np.divide((a + b) ** 2, below, out=np.full(below.shape, float(of_items)), where=below > 0)
     return run + item_variance, df
+
+
+def shared_by_seeds(drawn: Floats) -> float:
+    """The part of the items' variance that more seeds do not lessen: the mean covariance of two seeds' gains.
+
+    The variance of the mean over n seeds is that part and 1/n of what a run changes in single items.
+
+    Args:
+        drawn: gains on the same draws of the items, (seeds, draws).
+    """
+    seeds = len(drawn)
+    if seeds == 1:
+        return float(drawn.var(ddof=1))
+    pairs = drawn.sum(axis=0).var(ddof=1) - drawn.var(axis=1, ddof=1).sum()  # twice each pair's covariance
+    return max(0.0, float(pairs)) / (seeds * (seeds - 1))
 
 
 def tail(distance: float, error: float, df: float) -> float:

@@ -33,10 +33,10 @@ class Verdict:
             "few runs": "1 run: difference, item interval" if self.seeds == 1 else f"{self.seeds} runs: no verdict",
             "not borne out": "the paper's own table does not bear it out",
         }.get(self.outcome, self.outcome)
-        if self.outcome == "undecidable" and self.power is not None:
-            return f"{said} (power {self.power:.2f})"
-        judged = self.outcome in ("holds", "fails", "undecided")
-        return f"{said} (provisional)" if judged and self.seeds < FULL else said
+        judged = self.outcome in ("holds", "fails", "undecided", "undecidable")
+        notes = [] if self.power is None else [f"power {self.power:.2f}"]
+        notes += ["provisional"] if judged and self.seeds < FULL else []
+        return f"{said} ({', '.join(notes)})" if notes else said
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def verdict_of(one: Judged, inside: float, outside: float) -> Verdict:
         return Verdict("holds", seeds)
     if outside < LEVEL:
         return Verdict("fails", seeds)
-    power = None if one.paper is None else one.gain.power(one.region, one.paper)
+    # A paper's gain that lies outside, where its own table does not bear the sentence out, is nothing to be shown.
+    paper = one.paper if one.paper is not None and one.region.holds(one.paper) else None
+    power = None if paper is None else one.gain.power(one.region, paper)
     if power is not None and power < ENOUGH_POWER:
         return Verdict("undecidable", seeds, power)
     return Verdict("undecided", seeds)
