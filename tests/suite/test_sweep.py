@@ -1,5 +1,6 @@
 """Sweeps and tracking: one failing cell stops nothing, and neither does Weights & Biases."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,3 +125,26 @@ def test_no_more_jobs_start_than_there_are_cores(
     assert config.hydra.launcher.n_jobs == started
     line = "hydra.launcher.n_jobs=3 (JOBS) is more than the 2 cores here: 2 at a time\n"
     assert capsys.readouterr().err == ("" if jobs == started else line)
+
+
+@pytest.mark.parametrize(("jobs", "given", "left"), [(2, "2", "1"), (-1, "2", "1"), (1, "2", "2"), (1, "8", "2")])
+def test_jobs_share_the_cores_whatever_number_of_threads_they_would_inherit(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    jobs: int,
+    given: str,
+    left: str,
+) -> None:
+    from hydra import compose, initialize_config_dir
+
+    monkeypatch.setattr(sweep, "usable_cores", lambda: 2)
+    monkeypatch.setattr(sweep.SweepCallback, "folder", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    words = ["scale=tiny", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", words, return_hydra_config=True)
+    sweep.SweepCallback().on_multirun_start(config)
+    assert os.environ["OMP_NUM_THREADS"] == left
+    line = f"OMP_NUM_THREADS={given} is more than a job's share of the cores here: {left} for each\n"
+    assert capsys.readouterr().err == ("" if given == left else line)

@@ -17,6 +17,8 @@ from delta_lora.files import write_whole
 from delta_lora.places import place
 from delta_lora.suite.config.compose import check_table
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # joblib's jobs inherit them
+
 
 class SweepCallback(Callback):
     """Tells the process that started a sweep in which folder its jobs note their failures."""
@@ -53,12 +55,23 @@ class SweepCallback(Callback):
                 print(f"{given} is more than the {cores} cores here: {cores} at a time", file=sys.stderr)
                 with read_write(config):
                     launcher.n_jobs = cores
+            if launcher._target_.endswith("JoblibLauncher"):
+                jobs = launcher.n_jobs or 1
+                cap_threads(usable_cores() // (jobs if jobs > 0 else usable_cores()))
             if not elsewhere:  # a login node need not have what its jobs need
                 check_device(config)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None  # Hydra turns other exceptions of a callback into warnings
         SweepCallback.folder = place("hydra.sweep.dir", config.hydra.sweep.dir)
+
+
+def cap_threads(most: int) -> None:
+    """Leave each job no more threads than its share of the cores, whatever the environment has: they only wait."""
+    for name in THREADS:
+        if (given := os.environ.get(name, "")).isdecimal() and int(given) > most:
+            print(f"{name}={given} is more than a job's share of the cores here: {most} for each", file=sys.stderr)
+            os.environ[name] = str(most)
 
 
 def usable_cores() -> int:

@@ -10,11 +10,15 @@ import pytest
 from helpers import script
 from helpers.table_records import grid_of, write_run
 
+from delta_lora.errors import UserError
+from delta_lora.suite.pages.claims_page import render_claims
 from delta_lora.suite.pages.figure_page import render_figure3
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.verify import same, verify
+from delta_lora.suite.pages.view import Entry, table_view
 from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import kept_runs, write_record
+from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.compare import resampler_of
 
 TABLE = ["table=table3", "scale=tiny", "method=lora,delta-lora,adalora", "seed=1"]
@@ -151,6 +155,24 @@ def test_a_row_without_its_record_is_found(results: Path) -> None:
     assert any(text.startswith("table3.csv: lora, Rouge-1 seeds: 1, not 0") for text in wrong(results, 1))
 
 
+def test_a_report_and_a_page_of_claims_that_are_older_than_the_tables_are_found(results: Path) -> None:
+    folder = results / "tiny"
+    render_claims(["scale=tiny", "seed=1", f"results_dir={results}"])
+    scores = [e.text for e in entries(results) if e.value is not None]
+    (folder / "report.html").write_text(" ".join(scores), encoding="utf-8")
+    assert wrong(results) == []
+    (folder / "report.html").write_text(" ".join(scores[1:]).replace(scores[0], ""), encoding="utf-8")
+    (claims := folder / "claims.md").write_text(claims.read_text().replace("| 1 | – |", "| 2 | – |", 1))
+    first, *_, last = wrong(results)
+    assert first == f"report.html: there is no {scores[0]}, which table3 has; make report SCALE=tiny"
+    assert last.startswith("claims.md: ") and last.endswith("Seeds: 2, not 1")
+
+
+def entries(results: Path) -> list[Entry]:
+    grid = grid_of(results, *TABLE)
+    return [entry for line in table_view(build_table(grid, kept_runs(results, "tiny"))).lines for entry in line]
+
+
 def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verify = script("verify")
     verify.main(["scale=tiny", f"results_dir={results}", "sample=3"])
@@ -178,3 +200,8 @@ def test_a_changed_number_of_the_figure_is_found(tmp_path: Path) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace(",0.9,", ",0.99,", 1), encoding="utf-8")
     (line_found,) = verify(here, 0).wrong
     assert line_found.startswith("figure3.csv: ") and ".h.0." in line_found and "cosine: 0.99, not 0.9" in line_found
+
+
+def test_where_there_is_nothing_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tiny has neither kept records nor a rendered table: nothing to verify"):
+        verify(["scale=tiny", f"results_dir={tmp_path}"])

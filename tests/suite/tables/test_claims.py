@@ -193,3 +193,27 @@ def test_a_page_of_more_runs_is_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "tiny" / "claims.csv").exists()
     claims_page.render_claims(overrides(tmp_path, "")[1:], force=True)
     assert "From 3 runs" in kept.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scale", ["tiny", "laptop"])
+def test_the_controls_hold_delta_lora_against_lora_at_its_scale(tmp_path: Path, scale: str) -> None:
+    """Their sentences name rows by the task's λ, K and α; "the same" is within ±0.5 BLEU. They are not the paper's."""
+    level = {"lora-plain": 60.0, "lora-scaled": 62.0, "delta-lora": 62.2}
+    grid = grid_of(tmp_path, "table=controls", f"scale={scale}", THREE, f"cache_dir={tmp_path / 'cache'}")
+    for cell in grid.cells:
+        mean = level.get(str(cell.config.method.name), 61.0)
+        values = [mean + 0.01 * (i % 3) + 0.001 * cell.config.seed for i in range(ITEMS)]
+        lines = [{"id": i, "prediction": str(value), "references": ["x"]} for i, value in enumerate(values)]
+        write_run(tmp_path, cell, dict.fromkeys(E2E, sum(values) / ITEMS), lines)
+    table, view, _ = render.render_table(list(grid.overrides))
+    assert table.base is not None and table.base.name == "LoRA, α 32"
+    assert [(claim.says, claim.verdict) for claim in view.claims] == [
+        ("Delta-LoRA is LoRA at its scale, (1+λ)α", "holds here (provisional)"),
+        ("Delta-LoRA is more than LoRA at its scale", "holds here (provisional)"),
+        ("The scale gains, LoRA at (1+λ)α over LoRA at α", "holds here (provisional)"),
+        ("Delta-LoRA gains over LoRA without dropout", "holds here (provisional)"),
+        ("Delta-LoRA with K = 0 is LoRA at its scale", "holds here (provisional)"),
+    ]
+    assert view.claims[0].comparisons.lines[0][1:3] == ["within ±0.50", "+0.20"]
+    with pytest.raises(UserError, match="no finished run of any table"):
+        claims_page.render_claims([word for word in grid.overrides if not word.startswith("table=")])

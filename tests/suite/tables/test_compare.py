@@ -73,7 +73,7 @@ def test_a_low_score_can_be_the_good_one(pair: tuple[Run, Run]) -> None:
 
 
 def test_runs_that_answer_alike_differ_in_nothing(pair: tuple[Run, Run]) -> None:
-    assert gain(pair[0], pair[0]) == Gain((0.0,), 0.0, ITEMS)
+    assert gain(pair[0], pair[0]) == Gain((0.0,), 0.0, ITEMS, 0.0)
 
 
 def test_the_items_error_is_of_the_mean_over_seeds_on_shared_draws(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_part_that_a_draw_does_not_have_is_left_out_of_it(tmp_path: Path, pair
     bootstrap = PairedBootstrap(lambda run: parts[run.key], None, resamples=1000)
     assert 0 < np.isnan(bootstrap.scores(better)["U"]).sum() < 1000
     assert not np.isnan(bootstrap.scores(better)["A"]).any()
-    assert bootstrap.gain([{1: better}], [{1: worse}], "U") == Gain((0.0,), 0.0, 3)
+    assert bootstrap.gain([{1: better}], [{1: worse}], "U") == Gain((0.0,), 0.0, 3, 0.0)
 
 
 def test_predictions_of_another_kind_are_a_clear_error(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import PairedBootstrap
 from delta_lora.suite.tables.figure3 import build_figure3
 from delta_lora.suite.tables.figure3_claims import check_similarity, share_texts
-from delta_lora.suite.tables.spec import names_with
+from delta_lora.suite.tables.spec import names_with, own_tables
 from delta_lora.suite.tables.table import comparable
 from delta_lora.suite.tables.verdicts import counts
 
@@ -73,15 +73,9 @@ def render_claims(overrides: Sequence[str], force: bool = False) -> tuple[list[S
     Raises:
         UserError: not one finished run of any table, or the page is of more runs.
     """
-    names = [*names_with("table"), *names_with("figure")]
-    none = left_out(overrides)
-    grids = [compose_grid([f"table={name}", *overrides]) for name in names if name not in none]
+    grids = paper_grids(overrides)
     folder = folder_of(grids[0])
-    runs = read_runs(folder.parent)
-    bootstrap = bootstrap_of(grids[0])
-    found = Found([], {}, {})
-    for grid in grids:
-        collect(grid, runs, bootstrap, found)
+    found = collect(grids, read_runs(folder.parent))
     problems = list(found.problems)
     if not found.runs:
         reasons = "".join(f"{problem}; " for problem in problems)
@@ -96,7 +90,23 @@ def render_claims(overrides: Sequence[str], force: bool = False) -> tuple[list[S
     return found.sentences, problems, paths
 
 
-def collect(grid: Grid, runs: Sequence[Run], bootstrap: PairedBootstrap, found: Found) -> None:
+def paper_grids(overrides: Sequence[str]) -> list[Grid]:
+    """Those of the paper's tables and figures that a scale has; sentences of one's own stand on their tables' pages."""
+    without = {*left_out(overrides), *own_tables()}
+    names = [name for name in (*names_with("table"), *names_with("figure")) if name not in without]
+    return [compose_grid([f"table={name}", *overrides]) for name in names]
+
+
+def collect(grids: Sequence[Grid], runs: Sequence[Run]) -> Found:
+    """All sentences of tables and figures held against runs."""
+    found = Found([], {}, {})
+    bootstrap = bootstrap_of(grids[0])
+    for grid in grids:
+        add(grid, runs, bootstrap, found)
+    return found
+
+
+def add(grid: Grid, runs: Sequence[Run], bootstrap: PairedBootstrap, found: Found) -> None:
     """Add one table's or figure's sentences to what is ``found``."""
     if "figure" in grid.config:
         figure = build_figure3(grid, runs)

@@ -29,7 +29,7 @@ RANK_NOTE = (
     "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices."
 )
 SAME_RATE = (
-    "All methods have one learning rate here, the paper's, since an update's length grows with the rate; LoRA at "
+    "All methods have one learning rate here, as in the paper, since an update's length grows with the rate; LoRA at "
     "(1+λ)α is not the paper's: its branch has the scale that Delta-LoRA's has after step K (docs/delta-lora.md)."
 )
 RANK_HEADS = ["Method", "Cosine: mean", "lowest", "highest", "‖W − W₀‖ / ‖W₀‖: mean", "Rank", "Limit of the rank"]

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
+from omegaconf import OmegaConf
+
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
@@ -28,7 +30,7 @@ def warning(grid: Grid, of_paper: bool = True) -> str:
     if comparable(grid):
         return ""
     generated = any(cell.config.task.source == "generated" for cell in grid.cells)
-    data = "generated data" if generated else "real data, which may be a part of the whole"
+    data = "generated data" if generated else f"real data{part(grid)}"
     if not of_paper:
         ours = f"Scale {grid.config.scale.name}: {', '.join(models(grid))} on {data}"
         return f"{ours}. Compare the rows with each other only."
@@ -37,6 +39,21 @@ def warning(grid: Grid, of_paper: bool = True) -> str:
         f"{', '.join(models(grid))} on {data}. Compare our rows with each other; the paper's numbers are shown "
         "for orientation only."
     )
+
+
+def part(grid: Grid) -> str:
+    """How much of its tasks' data and steps a grid's cells take: `` (at most 500 steps)``; "" where that is all."""
+    places = {
+        "max_train_examples": "the first {} training examples",
+        "max_test_examples": "{} test inputs, spread over all",
+        "train.max_steps": "at most {} steps",
+    }
+    said = []
+    for place, text in places.items():
+        values = sorted({OmegaConf.select(cell.config.task, place) or 0 for cell in grid.cells})
+        if any(values):
+            said.append(text.format(" or ".join(f"{value:,}" if value else "all" for value in values)))
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from html import escape
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
+from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.markdown import markdown_entry, markdown_row
 from delta_lora.suite.pages.render import bootstrap_of, texts_of
 from delta_lora.suite.pages.view import table_view
@@ -48,6 +50,7 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
         sample: so many records are scored anew, spread over all of them, and no resamples are drawn; None: all of it.
 
     Raises:
+        UserError: there is nothing to verify.
         UserError, HydraException: the overrides name no scale.
     """
     with composing():
@@ -63,12 +66,13 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             found.wrong.append(f"{named(folder)}: {error}")
     chosen = {run.key for run in spread(runs, sample)}
     runs = [scored_anew(run, found) if run.key in chosen else run for run in runs]
+    tables = []
     for name in names_with("table"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
-            grid = grid_of(page, here.scale.name, results)
-            found.wrong += check_table(build_table(grid, runs), page, whole=sample is None)
+            tables.append(build_table(grid_of(page, here.scale.name, results), runs))
+            found.wrong += check_table(tables[-1], page, whole=sample is None)
     for name in names_with("figure"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
@@ -76,6 +80,15 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             frame = figure3.build_figure3(grid_of(page, here.scale.name, results), runs).frame
             made = figure3.to_csv(frame) if len(frame) else ""
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
+    if not (found.records or found.pages):
+        raise UserError(f"{results / here.scale.name} has neither kept records nor a rendered table: nothing to verify")
+    report, claims = (results / here.scale.name / name for name in ("report.html", "claims.md"))
+    if report.is_file():
+        found.pages.append("report")
+        found.wrong += check_report(report, tables)
+    if claims.is_file() and sample is None:
+        found.pages.append("claims")
+        found.wrong += check_claims_page(claims, here.scale.name, results, runs)
     return found
 
 
@@ -136,6 +149,27 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
         if suffix != "csv":
             wrong += line_differences(page.with_suffix(f".{suffix}"), made)
     return wrong
+
+
+def check_report(report: Path, tables: Iterable[Table]) -> Iterator[str]:
+    """The scores that a report lacks: it was made before the tables were."""
+    text, command = report.read_text(encoding="utf-8"), f"make report SCALE={report.parent.name}"
+    for table in tables:
+        shown = [entry.text for line in table_view(table).lines for entry in line if entry.value is not None]
+        for score in dict.fromkeys(shown):
+            if escape(score) not in text:
+                yield f"{report.name}: there is no {score}, which {table.name} has; {command}"
+
+
+def check_claims_page(page: Path, scale: str, results: Path, runs: Sequence[Run]) -> Iterator[str]:
+    """Where the page of the paper's sentences differs from what the records give."""
+    seeds = re.search(r"^From \d+ runs, seeds ([0-9, ]+)\.$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    asked = "1" if seeds is None else seeds[1].replace(" ", "")
+    grids = claims_page.paper_grids([f"scale={scale}", f"seed={asked}", f"results_dir={results}", "data_dir=null"])
+    sentences = claims_page.collect(grids, runs)
+    yield from line_differences(page, claims_page.page(sentences, grids[0]))
+    made = claims_page.to_csv(sentences.sentences)
+    yield from differences(page.with_suffix(".csv"), made, ("where", "sentence", "Comparison"))
 
 
 def same(one: str, other: str) -> bool:

@@ -128,7 +128,8 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
         UserError: it cannot be shown: what it asks for does not go together.
         OmegaConfBaseException: it has another shape than `TableSpec`.
     """
-    spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), config.table))
+    given = OmegaConf.to_container(config.table, resolve=True)  # rows may be named by the task's settings
+    spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), given))
     assert isinstance(spec, TableSpec)
     wrong = None
     if name in TAKEN:
