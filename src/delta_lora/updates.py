@@ -1,9 +1,12 @@
 """What was learned for one weight, as low-rank factors."""
 
-from dataclasses import dataclass, replace
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class LowRankUpdate:
         """R, which the rank of ΔW cannot exceed."""
         return self.a.shape[0]
 
-    def plus(self, other: "LowRankUpdate | None") -> "LowRankUpdate":
+    def plus(self, other: LowRankUpdate | None) -> LowRankUpdate:
         """The sum of both, of rank R + R'.
 
         Factors of equal shape are joined as (b + b') a − b' (a − a'), so that what cancels, as in an adapter that is
         still at its PiSSA start, cancels to the last bit.
         """
+        import torch  # imported late: the methods' settings are read without it
+
         if other is None:
             return self
         b, a = other.b.to(self.b), other.a.to(self.a)

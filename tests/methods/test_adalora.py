@@ -9,7 +9,8 @@ from helpers.method_models import SPECS, factors_of, logits, model_for, stock_mo
 from peft import PeftModel
 
 from delta_lora.errors import UserError
-from delta_lora.methods.adalora import STATE_FILE, AdaLora
+from delta_lora.methods.adalora import AdaLora
+from delta_lora.methods.adalora_callback import STATE_FILE
 from delta_lora.methods.base import Schedule
 from delta_lora.methods.lora import Lora
 

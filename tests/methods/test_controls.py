@@ -15,7 +15,8 @@ from delta_lora import layers
 from delta_lora.anchor import Fold, LiveBranch
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, Schedule
-from delta_lora.methods.controls import Ablation, DeltaLoraAblation, SlowStartLora
+from delta_lora.methods.control_parts import Ablation
+from delta_lora.methods.controls import DeltaLoraAblation, SlowStartLora
 from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
 from delta_lora.methods.peft_method import ADAPTER, PeftMethod

@@ -1,5 +1,6 @@
 """Help and mistakes answer at once: nothing that takes seconds to load has been imported by then."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,23 @@ def test_a_sweep_leaves_what_is_heavy_to_its_jobs(tmp_path: Path) -> None:
     sweep = ("train.py", "-m", "table=table1", "scale=tiny", f"results_dir={tmp_path}", *launcher)
     _, modules, _ = loaded(sweep, tmp_path)
     assert "hydra_plugins.hydra_joblib_launcher._core" in modules and not HEAVY & modules
+
+
+def test_a_table_is_rendered_without_what_trains(tmp_path: Path) -> None:
+    """Its cells' keys need what the methods' classes say of their settings; no torch, Transformers and PEFT."""
+    code, modules, told = loaded(("render.py", "table1", "scale=tiny", f"results_dir={tmp_path}"), tmp_path)
+    assert code == 2 and "no finished run of this table" in told
+    assert "delta_lora.methods.lora" in modules and not (HEAVY - {"pandas", "scipy"}) & modules
+
+
+def test_every_method_says_of_its_settings_without_what_trains() -> None:
+    files = sorted((ROOT / "configs" / "method").glob("*.yaml"))
+    targets = {target for path in files for target in re.findall(r"^_target_: (\S+)", path.read_text(), re.MULTILINE)}
+    targets |= {f"delta_lora.methods.controls.{name}" for name in ("DeltaLoraAblation", "SlowStartLora")}
+    code = (
+        f"import sys\nfrom delta_lora.methods.lookup import settings_with\n"
+        f"facts = [settings_with({{'_target_': target}}, 'outside_key') for target in {sorted(targets)}]\n"
+        f"print(all('label' in fact for fact in facts), *[name for name in {sorted(HEAVY)} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert len(targets) > 6 and told.split() == ["True"]

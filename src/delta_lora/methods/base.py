@@ -1,32 +1,28 @@
-"""What every method implements, and what the methods built on PEFT share."""
+"""What every method implements.
+
+A run's key needs what a method's class says of its settings. So that whoever renders a table gets it at once, the
+modules of the methods load torch, Transformers and PEFT where they are used, or for type checkers.
+"""
+
+from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
-
-import torch
-from peft import TaskType
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, TrainerCallback
+
 Kind = Literal["causal", "seq2seq", "classification"]
 
-TASK_TYPES: dict[Kind, TaskType] = {
-    "causal": TaskType.CAUSAL_LM,
-    "seq2seq": TaskType.SEQ_2_SEQ_LM,
-    "classification": TaskType.SEQ_CLS,
-}
-
-
 # W − W_0 of one weight: as it is (d, c), or as low-rank factors b (d, R) and a (R, c) whose product it is.
-Update = Tensor | tuple[Tensor, Tensor]
+Update: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 
 
 @dataclass(frozen=True)
@@ -180,10 +176,14 @@ class Method(ABC):
         self._take_start(read_tensors(path), path)
 
     def _write_start(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        from safetensors.torch import save_file  # imported late: it loads torch
+
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, path)
 
     def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:
+        import torch
+
         own = self.start_tensors()
         different = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
         if different:
@@ -220,6 +220,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it is missing, damaged, or no such file: nothing else is read as one.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -1,17 +1,21 @@
 """Delta-LoRA (arXiv 2309.02411) as a method of the suite; the library does the work."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from torch import nn
-from transformers import PreTrainedModel, TrainerCallback
-
-from delta_lora import DeltaLora, DeltaLoraCallback
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Counts, ModelSpec, Schedule, setting
 from delta_lora.methods.lora import LowRank
 from delta_lora.methods.peft_method import ranks_of
-from delta_lora.state import Settings
 from delta_lora.updates import LowRankUpdate
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, TrainerCallback
+
+    from delta_lora import DeltaLora, DeltaLoraCallback
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,6 +38,8 @@ class DeltaLoraMethod(LowRank):
             UserError: LoRA's reasons, λ or K negative, K so late that W would never move in ``total_steps``,
                 or dropout without ``literal``.
         """
+        from delta_lora.state import Settings  # imported late: it loads torch
+
         super().validate(largest_rank, total_steps)
         try:
             Settings(self.update_ratio, self.start_steps, self.literal)
@@ -61,6 +67,8 @@ class DeltaLoraMethod(LowRank):
 
     def make_callback(self) -> DeltaLoraCallback:
         """The library's callback; it reminds of nothing, since every run exports its adapter."""
+        from delta_lora import DeltaLoraCallback
+
         return DeltaLoraCallback(self.update_ratio, self.start_steps, literal=self.literal, remind=False)
 
     @property

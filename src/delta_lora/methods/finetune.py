@@ -1,16 +1,18 @@
 """The three fine-tuning baselines: dense weights with gradients (§5.1 of the paper)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
-
-from torch import nn
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Method, ModelSpec, Schedule, Update, named_modules
-from delta_lora.models.gpt2 import fuse_attention
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 Scope = Literal["all", "all-but-embeddings", "query-value"]
 
@@ -60,7 +62,9 @@ class FineTune(Method):
 
     def merge(self) -> PreTrainedModel:
         """Return the model itself, GPT-2 fused again; it uses the prepared one up."""
-        merged = fuse_attention(cast(PreTrainedModel, self.model))
+        from delta_lora.models.gpt2 import fuse_attention  # imported late: it loads torch
+
+        merged = fuse_attention(cast("PreTrainedModel", self.model))
         self._model = None
         return merged
 

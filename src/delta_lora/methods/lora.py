@@ -1,20 +1,21 @@
 """LoRA (Hu et al. 2022, arXiv 2106.09685) and its relatives, from PEFT."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig
-from torch import nn
-from transformers import PreTrainedModel
-
-from delta_lora import inits
 from delta_lora.errors import UserError
 from delta_lora.methods import checks
 from delta_lora.methods.base import ModelSpec, Schedule
 from delta_lora.methods.peft_method import ADAPTER, PeftMethod, check_init, ranks_of
-from delta_lora.peft_config import plain
 from delta_lora.updates import LowRankUpdate
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch import nn
+    from transformers import PreTrainedModel
 
 PEFT_OPTIONS = (
     "alpha_pattern",
@@ -40,6 +41,8 @@ class LowRank(PeftMethod):
 
     def adapter_config(self) -> LoraConfig:
         """PEFT's configuration of the adapter; ``prepare`` adds the modules. ``init_lora_weights`` may be PiSSA's."""
+        from peft import LoraConfig  # imported late: it takes seconds, and the settings alone are known without it
+
         # PEFT's signature wants an int α, its arithmetic does not.
         return LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout)  # type: ignore[arg-type]
 
@@ -76,6 +79,8 @@ class LowRank(PeftMethod):
 
     def rank_limit(self) -> int | None:
         """The largest rank, and as much again where the adapter's start rewrites W; DoRA has no limit."""
+        from delta_lora import inits
+
         config = self.adapter_config()
         if config.use_dora:
             return None
@@ -117,5 +122,9 @@ class Lora(LowRank):
 
     def adapter_config(self) -> LoraConfig:
         """LoRA's, with the options in ``peft``."""
+        from peft import LoraConfig
+
+        from delta_lora.peft_config import plain
+
         options: dict[str, Any] = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout}
         return LoraConfig(**options, **plain(self.peft))

@@ -1,25 +1,27 @@
 """What the methods built on PEFT's LoRA layers share."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
-from torch import Tensor
-from transformers import PreTrainedModel
-
-from delta_lora import export, inits
-from delta_lora.anchor import shift
 from delta_lora.errors import UserError
-from delta_lora.layers import AdaptedLayer
-from delta_lora.methods.base import TASK_TYPES, Method, ModelSpec, Update, named_modules
-from delta_lora.peft_config import make_writable
+from delta_lora.methods.base import Kind, Method, ModelSpec, Update, named_modules
 from delta_lora.updates import LowRankUpdate
 
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from peft.tuners.lora import LoraLayer
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from delta_lora.layers import AdaptedLayer
+
 ADAPTER = "default"  # PEFT's name for a model's first one
+TASK_TYPES: dict[Kind, str] = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "classification": "SEQ_CLS"}  # PEFT's
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,9 +45,14 @@ class PeftMethod(Method):
         Raises:
             UserError: no such modules, or an adapter whose update could not be exported.
         """
+        from peft import TaskType, get_peft_model  # imported late: it takes seconds
+
+        from delta_lora import inits
+        from delta_lora.peft_config import make_writable
+
         named_modules(model, spec.target_modules)
         check_init(config)
-        config.task_type = TASK_TYPES[spec.kind]
+        config.task_type = TaskType(TASK_TYPES[spec.kind])
         config.target_modules = list(spec.target_modules)
         config.modules_to_save = list(spec.head_modules) or None
         make_writable(config)
@@ -65,11 +72,15 @@ class PeftMethod(Method):
     @property
     def peft_model(self) -> PeftModel:
         """The prepared model, as PEFT's wrapper."""
+        from peft import PeftModel
+
         assert isinstance(self.model, PeftModel)
         return self.model
 
     def adapted_layers(self) -> dict[str, LoraLayer]:
         """PEFT's adapted layers by their name in the plain model (``transformer.h.0.attn.c_attn.q_proj``)."""
+        from peft.tuners.lora import LoraLayer
+
         named = self.peft_model.get_base_model().named_modules()
         return {name: layer for name, layer in named if isinstance(layer, LoraLayer)}
 
@@ -84,6 +95,8 @@ class PeftMethod(Method):
 
     def export(self, directory: Path) -> None:
         """Write what was learned as a LoRA adapter for stock PEFT over the original checkpoint."""
+        from delta_lora import export
+
         export.write_adapter(self.peft_model, ADAPTER, self.learned(), directory)
 
     def exported_size(self) -> int:
@@ -94,6 +107,8 @@ class PeftMethod(Method):
 
     def merge(self) -> PreTrainedModel:
         """Return the stock model with everything learned folded in (GPT-2 fused again); it uses the prepared one up."""
+        from delta_lora import export
+
         merged = export.merge(self.peft_model, ADAPTER)
         self._model = None
         return merged
@@ -110,6 +125,8 @@ class PeftMethod(Method):
         self._write_start(path, tensors)
 
     def _take_start(self, tensors: dict[str, Tensor], path: Path) -> None:
+        from delta_lora.layers import AdaptedLayer
+
         super()._take_start(tensors, path)
         for name, module in self.adapted_layers().items():
             here, there = self.offsets.pop(name, None), None
@@ -121,6 +138,8 @@ class PeftMethod(Method):
 
 def move_base(layer: AdaptedLayer, here: LowRankUpdate | None, there: LowRankUpdate | None) -> None:
     """Move W, which is W_0 + ``here``, to W_0 + ``there``; where both are the same, not by a bit."""
+    from delta_lora.anchor import shift
+
     if here is not None and there is not None and _same(here, there):
         return
     if here is not None:
@@ -131,6 +150,8 @@ def move_base(layer: AdaptedLayer, here: LowRankUpdate | None, there: LowRankUpd
 
 
 def _same(first: LowRankUpdate, second: LowRankUpdate) -> bool:
+    import torch
+
     pairs = ((first.a, second.a), (first.b, second.b))
     return all(one.shape == other.shape and torch.equal(one, other.to(one)) for one, other in pairs)
 
@@ -141,6 +162,8 @@ def check_init(config: LoraConfig) -> None:
     Raises:
         UserError: a start that needs data or quantizes, which no run gives it.
     """
+    from delta_lora import inits
+
     if not inits.is_known(config.init_lora_weights):
         raise UserError(
             f"init_lora_weights must be one of {inits.ALLOWED}, got {config.init_lora_weights!r}: others need data or "

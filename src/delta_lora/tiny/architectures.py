@@ -11,7 +11,8 @@ import transformers
 from torch import Tensor
 
 from delta_lora.tiny import circuits, corpus, pretrain, xsum
-from delta_lora.tiny.pretrain import Recipe, Start
+from delta_lora.tiny.pretrain import Start
+from delta_lora.tiny.recipes import Recipe
 from delta_lora.tiny.world import world
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # BART's and RoBERTa's, in the order of their ids

@@ -11,17 +11,10 @@ from rich.progress import Progress
 from delta_lora.errors import UserError
 from delta_lora.folders import made_once
 from delta_lora.tiny import architectures, pretrain
-from delta_lora.tiny.pretrain import Recipe
+from delta_lora.tiny.recipes import MODELS, Recipe
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "pretraining.json"
-
-_RECIPES = (
-    Recipe("gpt2-tiny", version=7, batch_size=16, length=128),
-    Recipe("bart-tiny", version=3, layers=2, steps=500, length=128, bpe_documents=20_000, seconds=30),
-    Recipe("roberta-tiny", version=2, vocabulary=1536, steps=0, seconds=5),
-)
-MODELS: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 
 def checkpoint(name: str, cache_dir: Path, recipe: Recipe | None = None) -> Path:

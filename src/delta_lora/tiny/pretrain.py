@@ -1,10 +1,8 @@
 """Pretraining of the miniature models: a byte-level BPE, then a short run with the architecture's own objective."""
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,37 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from delta_lora.tiny.beside import weight_gradients_beside
+from delta_lora.tiny.recipes import Recipe
 
 Batch = dict[str, Tensor]
 # What an architecture's module gives to train: an untrained model, its trained tokenizer, an endless stream of batches.
 Start = tuple[PreTrainedModel, PreTrainedTokenizerBase, Iterator[Batch]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a miniature model is pretrained. Its content names the checkpoint's folder."""
-
-    name: str
-    version: int  # raise it when the model's code or its pretraining text changes what comes out
-    layers: int = 4
-    width: int = 128
-    heads: int = 4
-    vocabulary: int = 2048
-    positions: int = 512
-    steps: int = 700
-    batch_size: int = 8
-    length: int = 96
-    learning_rate: float = 3e-3
-    bpe_documents: int = 5000
-    seed: int = 0
-    seconds: int = 40  # on two idle cores, for the message
-
-    @property
-    def key(self) -> str:
-        """Twelve hexadecimal digits of everything that decides the weights."""
-        content = asdict(self)
-        del content["seconds"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def train_bpe(texts: Iterable[str], recipe: Recipe, special: list[str]) -> dict[str, Any]:

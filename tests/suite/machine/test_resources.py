@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from transformers import Trainer
 
 from delta_lora.errors import Interrupted, RunError, UserError
-from delta_lora.methods.adalora import AdaLoraCallback
+from delta_lora.methods.adalora_callback import AdaLoraCallback
 from delta_lora.suite.machine.lock import Busy, held
 from delta_lora.suite.machine.resources import smaller
 from delta_lora.suite.records.checkpoints import Seal

@@ -19,7 +19,6 @@ from delta_lora.suite.config.init_from import check_start
 from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.schema import RunSettings
 from delta_lora.suite.config.settings import check_device, check_settings, make_task
-from delta_lora.suite.machine import ranks
 from delta_lora.tasks.base import Task
 from delta_lora.tasks.settings import DecodeSettings, GenerationSettings, TrainSettings
 
@@ -151,7 +150,7 @@ def check_model(model: ModelSettings) -> None:
         UserError: it is none of them.
     """
     if made_here(model):
-        from delta_lora.tiny.models import MODELS
+        from delta_lora.tiny.recipes import MODELS
 
         if model.name not in MODELS:
             raise UserError(
@@ -179,6 +178,8 @@ def check_processes(train: TrainSettings) -> None:
     Raises:
         UserError: they cannot.
     """
+    from delta_lora.suite.machine import ranks  # imported late: it loads torch
+
     if train.batch_size % ((train.micro_batch_size or 1) * ranks.count()):
         given = f"{ranks.count()} processes"
         if train.micro_batch_size is not None:

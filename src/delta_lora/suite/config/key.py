@@ -39,7 +39,7 @@ def run_key(config: DictConfig, task: Task) -> str:
         parts["measured"] = LOSS  # other runs can be scored by other metrics later; this one has no texts
         del parts["task"]["decode"]
     if made_here(model):
-        from delta_lora.tiny.models import MODELS
+        from delta_lora.tiny.recipes import MODELS
 
         parts["weights"] = MODELS[model.name].key
     return sha256(json.dumps(canonical(parts), sort_keys=True).encode()).hexdigest()[:16]

@@ -10,7 +10,6 @@ from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.latex import latex
 from delta_lora.suite.pages.markdown import markdown
-from delta_lora.suite.pages.plots import draw_curves, save
 from delta_lora.suite.pages.view import TableView, table_view
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import build_table
@@ -77,4 +76,8 @@ def write_table(table: Table, view: TableView, folder: Path) -> list[Path]:
     for suffix, text in texts_of(table, view).items():
         paths.append(folder / f"{view.name}.{suffix}")
         write_whole(paths[-1], text)
-    return [*paths, *save(draw_curves(table), folder / view.name)] if view.curves else paths
+    if not view.curves:
+        return paths
+    from delta_lora.suite.pages.plots import draw_curves, save  # imported late: Matplotlib is for tables with curves
+
+    return [*paths, *save(draw_curves(table), folder / view.name)]

@@ -240,6 +240,6 @@ def parameters(cell: Cell) -> tuple[int, int] | None:
 
 def tiny_folder(name: str, cache_dir: Path) -> Path:
     """Where a miniature model is, once it has been made."""
-    from delta_lora.tiny.models import MODELS
+    from delta_lora.tiny.recipes import MODELS
 
     return cache_dir / "tiny-models" / f"{name}-{MODELS[name].key}"
