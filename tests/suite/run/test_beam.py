@@ -1,5 +1,6 @@
 """Our beam search finds what 40 plain lines of microsoft/LoRA's rule find, one input at a time, without a cache."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from helpers.models import DECODER, VOCABULARY, gpt2_config, llama_config
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
+from delta_lora.suite.run import prefix_tree
 from delta_lora.suite.run.beam import beam_search
 
 EOS, PAD = 1, 2
@@ -185,3 +187,35 @@ def test_a_model_whose_attention_is_its_own_is_one_clear_line() -> None:
     model._supports_attention_backend = False
     with pytest.raises(UserError, match=r"GPT2LMHeadModel .* task\.decode\.search=transformers"):
         beam_search(model, [[5, 6]], batch_size=1, **SETTINGS)
+
+
+def test_scores_that_are_no_numbers_end_the_search_with_one_line(model: PreTrainedModel) -> None:
+    """Not with another input's text, which stood in the slot before."""
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[3] = torch.nan
+    asked = prompts()
+    head = broken.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().nan_to_num(0.0))  # tied to the embeddings
+    assert len(beam_search(broken, asked, batch_size=2, **SETTINGS)) == len(asked)
+    asked[2] = [*asked[2], 3]
+    with pytest.raises(RunError, match=r"are not numbers \(NaN\).*task\.decode\.precision=bf16 try fp32"):
+        beam_search(broken, asked, batch_size=2, **SETTINGS)
+
+
+@pytest.mark.parametrize(("dtype", "multiple"), [(torch.bfloat16, 32), (torch.float32, 8)])
+def test_sums_over_places_have_a_length_that_needs_no_padding(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, multiple: int
+) -> None:
+    """What oneDNN 3.12 pads a bf16 sum with on processors with AVX10 and AMX can be NaN."""
+    seen: set[int] = set()
+    attention = prefix_tree.grouped_attention
+
+    def noted(query: torch.Tensor, states: tuple[torch.Tensor, torch.Tensor], unseen: torch.Tensor) -> torch.Tensor:
+        seen.update((states[0].shape[2], states[1].shape[2], unseen.shape[2]))
+        return attention(query, states, unseen)
+
+    monkeypatch.setattr(prefix_tree, "grouped_attention", noted)
+    found = beam_search(copy.deepcopy(model).to(dtype), prompts(), batch_size=3, **SETTINGS)
+    assert len(found) == len(prompts()) and seen
+    assert all(length % multiple == 0 for length in seen)

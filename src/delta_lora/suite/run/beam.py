@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from delta_lora.errors import RunError
 from delta_lora.suite.run.hypotheses import Extended, Hypotheses, Rule
 from delta_lora.suite.run.prefix_tree import GROWTH, PrefixTree, Queries, attention_in_trees
 
@@ -44,6 +45,7 @@ def beam_search(
 
     Raises:
         UserError: the model's attention cannot be replaced.
+        RunError: the model's scores are no numbers.
     """
     rule = Rule(beams, length_penalty, no_repeat_ngram_size, max_new_tokens, eos_token_id, pad_token_id)
     found = dict(search(model, prompts, rule, batch_size))
@@ -118,7 +120,7 @@ class Batch:
         places = [self.newest[slot, beam]]
         positions = [self.prompt_lengths[slot] + self.texts.lengths[slot] - 1]
         width = max(self.running, default=0)
-        seen = min(rounded(self.span, 8), self.tree.places)
+        seen = min(rounded(self.span, self.tree.multiple), self.tree.places)
         queries = [Queries(slice(0, len(beams)), None, slot * width + beam, width, self.paths[:, :width, :seen])]
         slots, heads = [slot], list(range(len(beams)))
         if new:
@@ -130,7 +132,8 @@ class Batch:
             positions.append(place)
             slots.append(new_slots[own])
             longest = max(len(ids) for _, ids in new)
-            before = torch.ones(longest, longest, dtype=torch.bool, device=self.device).tril()
+            seen = min(rounded(longest, self.tree.multiple), self.tree.places)
+            before = torch.ones(longest, seen, dtype=torch.bool, device=self.device).tril()
             rows = slice(len(beams), len(beams) + len(place))
             queries.append(Queries(rows, new_slots, own * longest + place, longest, before.expand(len(new), -1, -1)))
             for _, ids in new:
@@ -168,7 +171,12 @@ class Batch:
         self.paths = paths.scatter(2, self.newest[..., None], running[..., None])
         used = self.paths.any(1) * torch.arange(1, self.tree.places + 1, device=self.device)
         # The one time in a step that the processor waits for the device.
-        self.running, spans = torch.stack([running.sum(1), used.amax(1)]).tolist()
+        self.running, spans, broken = torch.stack([running.sum(1), used.amax(1), self.texts.broken]).tolist()
+        if any(broken):
+            raise RunError(
+                "the model's scores of an input are not numbers (NaN), so it has no text; with "
+                "task.decode.precision=bf16 try fp32, and if that is the same, train again"
+            )
         self.span = max(spans)
 
     def _leave(self, slots: list[int]) -> list[tuple[int, list[int]]]:

@@ -55,6 +55,7 @@ class Hypotheses:
         self.best_scores = torch.full((slots,), NEVER, device=device)
         self.best = torch.full((slots, most), rule.pad_token_id, device=device)
         self.best_lengths = torch.zeros(slots, dtype=torch.long, device=device)
+        self.broken = torch.zeros(slots, dtype=torch.long, device=device)  # 1: the model's scores are no numbers
         powers = [1.0] + [length**rule.length_penalty for length in range(1, most + 2)]
         self.powers = torch.tensor(powers, device=device)  # of each length
 
@@ -64,6 +65,7 @@ class Hypotheses:
         self.sums[slots, 0] = 0.0
         self.lengths[slots] = 0
         self.best_scores[slots] = NEVER
+        self.best_lengths[slots] = 0
 
     def extend(self, logits: Tensor, at: tuple[Tensor, Tensor], ends: bool) -> Extended:
         """One step: the best continuations of each input over all of its beams; those that end leave.
@@ -124,7 +126,8 @@ class Hypotheses:
         sums[at] = self.sums[at][:, None] + gain
         tokens = token.new_full((slots, beams, each), self.rule.pad_token_id)
         tokens[at] = token
-        self.sums, chosen = sums.flatten(1).topk(beams)
+        self.sums, chosen = sums.flatten(1).topk(beams)  # NaN counts as the largest
+        self.broken = self.sums.isnan().any(1).long()
         return chosen // each, tokens.flatten(1).gather(1, chosen)
 
     def _keep_best(self, ended: Tensor) -> None:
@@ -152,7 +155,8 @@ def best_tokens(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` most probable tokens of each row of ``(rows, vocabulary)``, the most probable first.
 
     Returns:
-        Their log-probabilities in float32, −∞ for what is banned, and their numbers: each ``(rows, count)``.
+        Their log-probabilities in float32, −∞ for what is banned, NaN in a row that has one, and their numbers: each
+        ``(rows, count)``.
     """
     rows = max(1, CHUNK // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
     parts = []
@@ -161,7 +165,7 @@ def best_tokens(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         top, token = largest(full, count)
         # Σ exp is left to softmax: it is the fastest kernel that has it, and the largest probability never underflows.
         first = full.softmax(-1).gather(1, token[:, :1]).log()
-        parts.append(((top - top[:, :1] + first).nan_to_num(nan=NEVER, neginf=NEVER), token))  # nan: all are banned
+        parts.append((torch.where(top == NEVER, NEVER, top - top[:, :1] + first), token))  # also where all are banned
     gains, tokens = zip(*parts, strict=True)
     return torch.cat(gains), torch.cat(tokens)
 
