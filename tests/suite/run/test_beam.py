@@ -200,7 +200,7 @@ def test_scores_that_are_no_numbers_end_the_search_with_one_line(model: PreTrain
     head.register_forward_hook(lambda module, args, logits: logits.index_fill(-1, torch.tensor([3]), -torch.inf))
     assert len(beam_search(broken, asked, batch_size=2, **SETTINGS)) == len(asked)
     asked[2] = [*asked[2], 3]
-    with pytest.raises(RunError, match=r"are not numbers \(NaN\).*task\.decode\.precision=bf16 try fp32"):
+    with pytest.raises(RunError, match=r"gives no numbers \(NaN\).*bf16, try precision=fp32"):
         beam_search(broken, asked, batch_size=2, **SETTINGS)
 
 

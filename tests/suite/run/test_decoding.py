@@ -1,5 +1,6 @@
 """Decoding: Table 10's settings mean what the original decoder means by them."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
 from delta_lora.suite.config.settings import check_settings
 from delta_lora.suite.run.beam import beam_search
 from delta_lora.suite.run.decoding import GeneratedNoRepeatNGram, decode, generate
@@ -149,3 +150,13 @@ def test_our_search_is_for_decoder_only_models_and_the_default_there(composed: C
     assert composed("task=xsum", "model=bart-large").task.decode.search == "transformers"
     with pytest.raises(UserError, match=r"decoder-only .* use task\.decode\.search=transformers"):
         check_settings(composed("task=xsum", "model=bart-large", "task.decode.search=microsoft-lora"))
+
+
+@pytest.mark.parametrize("search", ["microsoft-lora", "transformers"])
+def test_a_model_that_gives_no_numbers_writes_no_text(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], search: str
+) -> None:
+    model, tokenizer = copy.deepcopy(loaded[0]), loaded[1]
+    model.transformer.ln_f.weight.data[0] = torch.nan
+    with pytest.raises(RunError, match=r"gives no numbers \(NaN\)"):
+        decode(model, tokenizer, ["name : A", "name : B | area : C"], settings(search=search))

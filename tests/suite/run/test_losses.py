@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from delta_lora.errors import UserError
+from delta_lora.errors import RunError, UserError
 from delta_lora.metrics.base import TokenLoss
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.config.compose import resolved
@@ -47,6 +47,23 @@ def test_a_run_without_texts_measures_the_merged_models_loss(
     assert run.metrics == {"loss": pytest.approx(summed / tokens, rel=1e-5)}
     assert sum(line["tokens"] for line in run.predictions()) == tokens
     assert build_cell(short("method=lora")).key != run.key
+
+
+def test_a_loss_that_is_no_number_is_no_score(
+    short: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short("method=lora", "task.metrics=[loss]", "task.train.max_steps=1")
+    method = type(build_cell(config).method)
+    merge = method.merge
+
+    def broken(method: Any) -> Any:
+        model = merge(method)
+        model.get_output_embeddings().weight.data[0, 0] = torch.nan
+        return model
+
+    monkeypatch.setattr(method, "merge", broken)
+    with pytest.raises(RunError, match=r"gives no numbers \(NaN\)"):
+        run_cell(config)
 
 
 def test_the_loss_is_a_mean_over_tokens_of_any_selection() -> None:

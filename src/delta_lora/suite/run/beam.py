@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from delta_lora.errors import RunError
 from delta_lora.suite.run.hypotheses import Extended, Hypotheses, Rule
+from delta_lora.suite.run.precision import NOT_NUMBERS
 from delta_lora.suite.run.prefix_tree import GROWTH, PrefixTree, Queries, attention_in_trees
 
 
@@ -173,10 +174,7 @@ class Batch:
         # The one time in a step that the processor waits for the device.
         self.running, spans, broken = torch.stack([running.sum(1), used.amax(1), self.texts.broken]).tolist()
         if any(broken):
-            raise RunError(
-                "the model's scores of an input are not numbers (NaN), so it has no text; with "
-                "task.decode.precision=bf16 try fp32, and if that is the same, train again"
-            )
+            raise RunError(NOT_NUMBERS)
         self.span = max(spans)
 
     def _leave(self, slots: list[int]) -> list[tuple[int, list[int]]]:

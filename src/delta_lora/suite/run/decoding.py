@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
@@ -21,7 +22,7 @@ from delta_lora.settings import checked
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.run.beam import search
 from delta_lora.suite.run.hypotheses import Rule
-from delta_lora.suite.run.precision import computing_in
+from delta_lora.suite.run.precision import check_numbers, computing_in
 from delta_lora.suite.run.progress import Progress, watched
 from delta_lora.tasks.generation import causal_prompts
 from delta_lora.tasks.settings import DecodeSettings
@@ -47,6 +48,15 @@ class GeneratedNoRepeatNGram(NoRepeatNGramLogitsProcessor):
         return super().__call__(input_ids[:, self.prompt_length :], scores)
 
 
+class OnlyNumbers(LogitsProcessor):
+    """Ends `generate` where a model's scores are NaN: it would write a text of them all the same."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """As they are; scores (beams, vocabulary)."""
+        check_numbers(scores)
+        return scores
+
+
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,
@@ -70,6 +80,7 @@ def decode(
         One text per input, in the order given.
 
     Raises:
+        RunError: the model's scores are no numbers.
         UserError: a prompt leaves no room for ``max_new_tokens`` in the model's positions.
     """
     settings = checked(DecodeSettings, task.decode, "task.decode")
@@ -149,7 +160,9 @@ def generate(
     mask = torch.tensor([p + [1] * len(x) if left else [1] * len(x) + p for x, p in zip(prompts, padding, strict=True)])
     prompt_length = width if left else 1  # an encoder-decoder's decoder starts from one token
     ngram = settings.no_repeat_ngram_size
-    processors = LogitsProcessorList([GeneratedNoRepeatNGram(ngram, prompt_length)] if ngram else [])
+    processors = LogitsProcessorList([OnlyNumbers()])
+    if ngram:
+        processors.append(GeneratedNoRepeatNGram(ngram, prompt_length))
     configuration = GenerationConfig.from_model_config(model.config)
     configuration.update(
         num_beams=settings.beam_size,

@@ -10,7 +10,7 @@ from transformers import DataCollatorForSeq2Seq
 from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.run.inputs import Inputs
-from delta_lora.suite.run.precision import uses_bf16
+from delta_lora.suite.run.precision import check_numbers, uses_bf16
 from delta_lora.suite.run.progress import Progress
 from delta_lora.tasks.generation import IGNORED, GenerationTask
 
@@ -58,6 +58,7 @@ def token_losses(
         if cell.spec.kind == "causal":  # the target of a place is the next one's token
             logits, labels = logits[:, :-1], labels[:, 1:]
         losses = cross_entropy(logits.transpose(1, 2).float(), labels, ignore_index=IGNORED, reduction="none").sum(1)
+        check_numbers(losses)
         yield from zip(batch, losses.tolist(), labels.ne(IGNORED).sum(1).tolist(), strict=True)
         done += len(batch)
         progress.inputs("measuring", min(done * ranks.count(), len(examples)))

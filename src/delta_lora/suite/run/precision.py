@@ -5,10 +5,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from delta_lora.errors import RunError
 from delta_lora.methods.base import Method, ModelSpec
+
+NOT_NUMBERS = (
+    "the model gives no numbers (NaN) for an input, so it has no answer; if it computes in bf16, try precision=fp32 "
+    "(task.decode.precision, task.train.precision); if that is the same, train again"
+)
 
 
 def uses_bf16(precision: str) -> bool:
@@ -98,3 +104,13 @@ def _frozen_matrices(model: nn.Module, but: tuple[str, ...]) -> Iterator[nn.Para
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad and parameter.dtype == torch.float32 and owners[parameter] == 1:
                 yield parameter
+
+
+def check_numbers(values: Tensor) -> None:
+    """What a model gives must be numbers: from NaN a text or a class would be taken all the same.
+
+    Raises:
+        RunError: some of ``values`` are NaN.
+    """
+    if bool(values.isnan().any()):
+        raise RunError(NOT_NUMBERS)

@@ -17,6 +17,7 @@ from delta_lora.suite.config.init_from import START
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.records.records import intact, read_sealed, set_aside, write_sealed
 from delta_lora.suite.run.inputs import Inputs
+from delta_lora.suite.run.precision import check_numbers
 from delta_lora.suite.run.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class BestEpoch(TrainerCallback):
                 batch = order[start : start + size]
                 collated: Any = self.trainer.data_collator([self.encoded[i] for i in batch])
                 logits = model(**collated.to(model.device)).logits.float().cpu()
+                check_numbers(logits)
                 values = logits.squeeze(-1) if logits.shape[-1] == 1 else logits.argmax(-1)
                 outputs |= {i: repr(value) for i, value in zip(batch, values.tolist(), strict=True)}
                 progress.inputs("evaluating", min(len(outputs) * ranks.count(), len(self.encoded)))
