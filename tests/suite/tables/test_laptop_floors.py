@@ -20,6 +20,7 @@ from delta_lora.suite.records.records import Run, kept_runs
 UNTUNED = {"e2e": ("BLEU", 0.0), "webnlg": ("BLEU-A", 0.0)}  # SmolLM2 writes nothing before it is trained
 LORA_ON_E2E = 62.0  # BLEU on all 630 inputs, mean over the seeds
 COLUMNS = ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")
+STRANGERS = 0.02  # of E2E's texts may leave out the place's name; more are another input's texts
 STSB = 80.0  # Pearson's correlation in percent: 11 where the head was given a constant, 88 where it learns
 
 
@@ -32,6 +33,11 @@ def answer(run: Run) -> tuple[str, float]:
     return column, 100 * max(labels.values()) / sum(labels.values())
 
 
+def place(source: str) -> str:
+    """``The Vaults`` of ``name : The Vaults | Type : pub``."""
+    return source.partition("|")[0].partition(":")[2].strip()
+
+
 def below(runs: Sequence[Run]) -> Iterable[str]:
     """A line for each run that is below its floor, or not below 100."""
     runs = [run for run in runs if run.config["task"].get("split", "test") == "test"]  # not those that chose settings
@@ -40,6 +46,10 @@ def below(runs: Sequence[Run]) -> Iterable[str]:
         floor = STSB if run.config["task"]["name"] == "glue/stsb" else floor
         if not floor < run.metrics[column] < 100:
             yield f"{run.name} ({run.key}): {column} {run.metrics[column]:.2f}, floor {floor:.2f}"
+    for run in (run for run in runs if run.config["task"]["name"] == "e2e" and "input" in run.predictions()[0]):
+        unnamed = [line["id"] for line in run.predictions() if place(line["input"]) not in line["prediction"]]
+        if len(unnamed) > STRANGERS * len(run.predictions()):
+            yield f"{run.name} ({run.key}): {len(unnamed)} texts do not name what their input names"
     whole = [run for run in runs if run.config["task"]["name"] == "e2e" and len(run.predictions()) == 630]
     lora: dict[float, list[float]] = {}  # at each learning rate
     for run in whole:
@@ -76,6 +86,16 @@ def test_what_is_below_is_named(tmp_path: Path, task: str, scores: dict[str, flo
     items = [{"id": i, "references": [str(min(i % 3, 1))]} for i in range(630)]
     found = list(below([made(tmp_path, task, scores, items)]))
     assert (not found) if wrong is None else any(wrong in line for line in found)
+
+
+def test_texts_of_other_inputs_are_found(tmp_path: Path) -> None:
+    names = [f"The {i} Arms" for i in range(630)]
+    items = [
+        {"id": i, "input": f"name : {name} | Type : pub", "prediction": f"{names[i - i % 10]} is a pub ."}
+        for i, name in enumerate(names)
+    ]
+    found = list(below([made(tmp_path, "e2e", {"BLEU": 63.0}, items)]))
+    assert len(found) == 1 and found[0].endswith("567 texts do not name what their input names")
 
 
 def test_a_run_that_chose_settings_has_no_floor(tmp_path: Path) -> None:
