@@ -215,5 +215,8 @@ def test_the_controls_hold_delta_lora_against_lora_at_its_scale(tmp_path: Path, 
         ("Delta-LoRA with K = 0 is LoRA at its scale", "holds here (provisional)"),
     ]
     assert view.claims[0].comparisons.lines[0][1:3] == ["within ±0.50", "+0.20"]
-    with pytest.raises(UserError, match="no finished run of any table"):
-        claims_page.render_claims([word for word in grid.overrides if not word.startswith("table=")])
+
+
+def test_sentences_of_ones_own_do_not_stand_among_the_papers() -> None:
+    tables = [grid.table for grid in claims_page.paper_grids(["scale=tiny"])]
+    assert tables == [*(f"table{number_}" for number_ in range(1, 9)), "figure3"]
