@@ -152,11 +152,11 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
 
 
 def check_report(report: Path, tables: Iterable[Table]) -> Iterator[str]:
-    """The scores that a report lacks: it was made before the tables were."""
+    """The scores that a report lacks, whatever seeds it was asked for: it was made before the tables were."""
     text, command = report.read_text(encoding="utf-8"), f"make report SCALE={report.parent.name}"
     for table in tables:
-        shown = [entry.text for line in table_view(table).lines for entry in line if entry.value is not None]
-        for score in dict.fromkeys(shown):
+        entries = [entry for line in table_view(table).lines for entry in line if entry.value is not None]
+        for score in dict.fromkeys(entry.text.partition(" (")[0] for entry in entries):
             if escape(score) not in text:
                 yield f"{report.name}: there is no {score}, which {table.name} has; {command}"
 
