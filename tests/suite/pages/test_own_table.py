@@ -56,7 +56,7 @@ from rich.console import Console
 spec = importlib.util.spec_from_file_location("render_script", "scripts/render.py")
 script = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(script)
-script.main(["mine", "ranks", "claims", "examples", *sys.argv[1:]])
+script.main(["mine", "ranks", "examples", *sys.argv[1:]])
 from delta_lora.suite.pages import notebook
 for shown in (notebook.show_own_tables(), notebook.show_table("mine")):
     print("SHOWN", repr(shown))
@@ -123,16 +123,16 @@ def test_a_sweep_of_ones_own_has_curves(copy: Path) -> None:
     assert "![Curves of ranks](ranks.png)" in (folder / "ranks.md").read_text(encoding="utf-8")
 
 
-def test_the_terminal_the_notebooks_and_the_claims_show_it(printed: str, copy: Path) -> None:
+def test_the_terminal_the_notebooks_and_its_page_show_it_with_its_sentences(printed: str, copy: Path) -> None:
     assert "mine: Two ranks on XSum, bart-tiny" in printed.split("SHOWN")[0]
-    assert "1 run: difference, item interval: Delta-LoRA beats LoRA at rank 2 (mine)" in printed
+    assert "Delta-LoRA beats LoRA at rank 2. 1 run: difference, item interval; 2 comparisons" in " ".join(
+        printed.split()
+    )
     html = printed.split("HTML")[1].split("SHOWN")[0]
     assert "<th>Rouge-1 ↑</th>" in html and "ranks: Two ranks on XSum, bart-tiny" in html
     assert "paper" not in html and "difference" not in html and "<td><strong>90.00</strong></td>" in html
-    claims = (copy / "results/tiny/claims.md").read_text(encoding="utf-8")
-    assert (
-        "| mine | Delta-LoRA beats LoRA at rank 2 | 2 with too few runs | 1 run: difference, item interval |" in claims
-    )
+    page = (copy / "results/tiny/mine.md").read_text(encoding="utf-8")
+    assert "**Delta-LoRA beats LoRA at rank 2.** 1 run: difference, item interval; 2 comparisons" in page
     assert "Delta-LoRA (Ours), Rank = 4" in (copy / "results/tiny/examples.json").read_text(encoding="utf-8")
 
 
