@@ -20,8 +20,10 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from delta_lora.errors import RunError
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.run.recipe import run_cell
+from delta_lora.suite.run.selection import BestEpoch
 from delta_lora.tiny import architectures, data, glue, models
 from delta_lora.tiny.world import words
 
@@ -130,6 +132,21 @@ def test_words_of_one_kind_have_like_embeddings(pretrained: Path) -> None:
     assert min(map(len, (cities, colours, jobs))) >= 10, "most words are one token"
     for kind, other in ((cities, colours), (colours, jobs), (jobs, cities)):
         assert (kind @ kind.T).mean() > (kind @ other.T).mean() + 0.15
+
+
+def test_a_model_that_gives_no_numbers_has_no_class(
+    short_glue: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = BestEpoch.predict
+
+    def broken(best: BestEpoch) -> list[str]:
+        for parameter in best.trainer.model.parameters():
+            parameter.data.fill_(torch.nan)
+        return predict(best)
+
+    monkeypatch.setattr(BestEpoch, "predict", broken)
+    with pytest.raises(RunError, match=r"gives no numbers \(NaN\)"):
+        run_cell(short_glue("cola", "lora"))
 
 
 @pytest.mark.parametrize(("task", "method"), [("cola", "lora"), ("stsb", "delta-lora"), ("cola", "full")])
