@@ -10,6 +10,7 @@ from helpers.method_models import SPECS, examples, model_for
 from omegaconf import DictConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from transformers import PreTrainedModel
 
 from delta_lora import DeltaLora
 from delta_lora.methods.base import Method, Schedule
@@ -17,18 +18,20 @@ from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
 from delta_lora.suite.run import precision
 from delta_lora.suite.run.decoding import decode
-from delta_lora.suite.run.precision import frozen_matrices_in, has_bf16, uses_bf16
+from delta_lora.suite.run.precision import frozen_matrices_in, has_bf16, plain_attention, training_in, uses_bf16
 from delta_lora.suite.run.recipe import run_cell
 
 
-def losses(model: nn.Module, family: str, after_step: Callable[[], None], steps: int = 6) -> list[float]:
-    """Of a short training under bf16 autocast."""
+def losses(
+    model: nn.Module, family: str, after_step: Callable[[], None], dtype: torch.dtype = torch.bfloat16, steps: int = 6
+) -> list[float]:
+    """Of a short training, under autocast where ``dtype`` is bf16."""
     rows = examples(family)[:8]
     batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     seen = []
     for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = model(**batch).loss
         loss.backward()
         optimizer.step()
@@ -98,6 +101,25 @@ def test_auto_is_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None
         for flags, expected in [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)]:
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
             assert has_bf16() is expected
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_plain_attention_trains_as_the_fused_kernel_does(family: str) -> None:
+    fused = losses(lora(family)[0], family, lambda: None, torch.float32)
+    model, method = lora(family)
+    base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    before = base.config._attn_implementation
+    with plain_attention(model):
+        attention = {m.config._attn_implementation for m in model.modules() if isinstance(m, PreTrainedModel)}
+        assert attention == {"eager"}
+        plain = losses(model, family, lambda: None, torch.float32)
+    assert base.config._attn_implementation == before != "eager"
+    assert plain == pytest.approx(fused, rel=1e-4)
+    with training_in(model, method, SPECS[family], bf16=False):
+        assert base.config._attn_implementation == before
+    with training_in(model, method, SPECS[family], bf16=True):
+        assert base.config._attn_implementation == (before if torch.cuda.is_available() else "eager")
+    assert base.config._attn_implementation == before
 
 
 def dtype_of(made: Any) -> torch.dtype | None:

@@ -25,7 +25,7 @@ from delta_lora.suite.plan.prefetch import model_here
 from delta_lora.suite.plan.sample import Sample
 from delta_lora.suite.plan.speeds import Speeds, plain_config, test_work, training_work
 from delta_lora.suite.run.decoding import decode
-from delta_lora.suite.run.precision import frozen_base, uses_bf16
+from delta_lora.suite.run.precision import training_in, uses_bf16
 from delta_lora.suite.run.targets import at_targets
 
 WARM_UP, STEPS, BATCHES = 2, 8, 2  # optimizer steps before the timed ones, timed ones, timed batches of test inputs
@@ -98,7 +98,7 @@ def time_cell(cell: Cell, sample: Sample, speeds: Speeds) -> None:
     on_device: Any = model_for(cell).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     bf16 = uses_bf16(config.task.train.precision)
     session = Session(method.prepare(on_device, cell.spec, cell.schedule), method, bf16=bf16)
-    with frozen_base(session.model, method, cell.spec, bf16=bf16):
+    with training_in(session.model, method, cell.spec, bf16=bf16):
         timed = [session.step(*micro) for micro in sample.steps(cell, session.model, WARM_UP + STEPS)][WARM_UP:]
     examples = cell.schedule.total_steps * config.task.train.batch_size
     seconds = examples * sum(timed) / len(timed) / config.task.train.batch_size

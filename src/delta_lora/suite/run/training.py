@@ -22,7 +22,7 @@ from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS, StopSignal, peak_memory
 from delta_lora.suite.records.checkpoints import Seal, last_intact_checkpoint
 from delta_lora.suite.run.inputs import Inputs
-from delta_lora.suite.run.precision import frozen_base, uses_bf16
+from delta_lora.suite.run.precision import training_in, uses_bf16
 from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
@@ -90,7 +90,7 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
         log.warning("%s: going on from %s", cell.name, checkpoint)
     own: Any = trainer.model
     first = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
-    base = frozen_base(own, cell.method, cell.spec, bf16=trainer.args.bf16)
+    base = training_in(own, cell.method, cell.spec, bf16=trainer.args.bf16)
     with StopSignal() as stop, base:
         trainer.callback_handler.callbacks.insert(0, stop)  # before those that act on what it decides
         try:
