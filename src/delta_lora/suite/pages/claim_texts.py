@@ -61,7 +61,7 @@ def comparison_texts(table: Table, comparison: Comparison) -> list[str]:
     size = comparison.of_size or NONE
     column = comparison.column
     if table.judged(column) != table.metrics[column]:  # of GLUE, where the table's cells show the best epoch
-        column += CROSS_FITTED.replace("-", ", ", 1)
+        column += f", {CROSS_FITTED.removeprefix('-')}"
     start = [f"{better} against {worse}, {column}", region_text(comparison.region, digits), printed]
     verdict = comparison.verdict.text(table.reproduces)
     if gain is None:
