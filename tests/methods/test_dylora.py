@@ -194,6 +194,24 @@ def test_by_default_a_rank_that_a_step_does_not_reach_moves_on(tmp_path: Path) -
             assert all((before[name] != after[name])[b:].any() for name in before if "lora_A" in name)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_a_confined_training_moves_less(frozen: bool, tmp_path: Path) -> None:
+    """The numbers of docs/fidelity.md: in 40 steps the last rank moves about half as far; with frozen every rank."""
+    moved: dict[bool, list[float]] = {}
+    for confine in (False, True):
+        torch.manual_seed(0)
+        method = dylora(frozen=frozen, confine=confine, learning_rate=1e-3)
+        trainer = trainer_for(method, "gpt2", tmp_path / str(confine), 40, weight_decay=0.0)
+        watch = Watch(method)
+        trainer.add_callback(watch)
+        trainer.train()
+        changes = [watch.values[-1][name] - watch.values[0][name] for name in watch.values[0] if "lora_B" in name]
+        moved[confine] = torch.stack([change.square().sum(0) for change in changes]).sum(0).sqrt().tolist()
+    first, *_, last = (plain / confined for plain, confined in zip(moved[False], moved[True], strict=True))
+    assert 1.5 < last < 3
+    assert 1.5 < first < 4 if frozen else 0.9 < first < 1.1, "without frozen each step reaches the first rank"
+
+
 def test_reached_ranks_move_as_adamw_moves_them(tmp_path: Path) -> None:
     """At full rank nothing is held back: the step is PEFT LoRA's, bit for bit."""
     runs = []
