@@ -13,6 +13,11 @@ MODEL ?= all
 # Tables and figures by their file in configs/table: "table1 figure3 mine"; a number alone is one of the paper's tables.
 TABLE ?= all
 RUN := .venv/bin/python
+# On a CPU glibc's malloc takes a fifth to a third of a training (docs/real-data.md); with TCMalloc, where the system or
+# conda has it, a training does without. TCMALLOC= leaves it out.
+TCMALLOC ?= $(firstword $(wildcard $(addsuffix /libtcmalloc_minimal.so.4,$(CONDA_PREFIX)/lib \
+  /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib)))
+TRAIN = $(if $(TCMALLOC),LD_PRELOAD=$(TCMALLOC)$${LD_PRELOAD:+:$$LD_PRELOAD} )$(RUN) scripts/train.py
 # joblib, ray: JOBS cells at a time, on this machine or a cluster; slurm: the queue decides, JOBS=… limits it; basic: one
 # after the other. Settings: configs/hydra/launcher, docs/clusters.md.
 LAUNCHER ?= $(if $(filter-out 1,$(JOBS)),joblib,basic)
@@ -46,12 +51,12 @@ setup: .venv/.complete ## a .venv with the pinned packages
 table: .venv/.complete ## one or more tables: train missing cells, then render (TABLE="mine table1"; or: make table1)
 	@[ "$(TABLE)" != all ] || { echo 'error: give TABLE=, one or more of $(GRIDS); make tables makes all' >&2; exit 2; }
 	@for grid in $(NAMED); do \
-	  $(RUN) scripts/train.py -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH) && \
+	  $(TRAIN) -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH) && \
 	  $(RUN) scripts/render.py $$grid scale=$(SCALE) seed=$(SEEDS) $(FORCED) || exit $$?; \
 	done
 
 $(GRIDS): .venv/.complete
-	$(RUN) scripts/train.py -m table=$@ scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
+	$(TRAIN) -m table=$@ scale=$(SCALE) seed=$(SEEDS) $(LAUNCH)
 	$(RUN) scripts/render.py $@ scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
 # A failed cell stops neither its table nor the others; what is missing is said at the end, and by the exit code.
@@ -60,7 +65,7 @@ tables: .venv/.complete ## all of configs/table but tuning…, claims: train all
 	@grids=$$($(RUN) scripts/render.py check scale=$(SCALE)) || exit $$?; \
 	code=0; for grid in $$grids; do \
 	  echo "$$grid:"; \
-	  $(RUN) scripts/train.py -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH); one=$$?; \
+	  $(TRAIN) -m table=$$grid scale=$(SCALE) seed=$(SEEDS) $(LAUNCH); one=$$?; \
 	  if [ $$one -ge 128 ]; then exit $$one; fi; \
 	  if [ $$one -ne 0 ]; then code=$$one; fi; \
 	done; \

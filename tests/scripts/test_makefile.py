@@ -33,3 +33,13 @@ def test_bench_trains_beside_the_peers_where_they_know_the_model() -> None:
         assert started == (
             [] if peers is None else [f".venv/bin/python scripts/bench.py --peers --device cuda {peers}"]
         )
+
+
+def test_what_trains_has_the_faster_allocator_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libtcmalloc_minimal.so.4").touch()
+    for target, trained in (("table1", 1), ("table TABLE=table1", 1), ("tables", 1), ("claims", 0)):
+        for given, preloaded in ((f"CONDA_PREFIX={tmp_path}", True), ("TCMALLOC=", False)):
+            said = subprocess.check_output(f"make -n {target} SCALE=tiny {given}", shell=True, cwd=ROOT, text=True)
+            found = said.count(f"LD_PRELOAD={tmp_path}/lib/libtcmalloc_minimal.so.4")
+            assert found == (trained if preloaded else 0) and said.count("scripts/train.py") == trained
