@@ -11,7 +11,7 @@ import pytest
 from helpers.table_records import grid_of, write_run, write_runs
 
 from delta_lora.errors import UserError
-from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.config.grid import Grid, GridCell
 from delta_lora.suite.pages import notebook, report
 from delta_lora.suite.pages.examples import render_examples
 from delta_lora.suite.pages.html import BETTER, WORSE, report_html, table_html
@@ -59,17 +59,29 @@ def coloured(html: str) -> list[tuple[str, str]]:
     return re.findall(r'<td style="background-color:([^;]*);[^"]*">([^<]*)</td>', row)
 
 
-def write_webnlg(results: Path, scale: str) -> Grid:
-    """LoRA, and Delta-LoRA beside it: better in TER-S and BLEU-S, worse in METEOR-S, the same elsewhere."""
-    grid = grid_of(results, "table=table2", f"scale={scale}", "method=lora,delta-lora")
+def write_webnlg(results: Path, scale: str, seeds: str = "1", noise: float = 0.0) -> Grid:
+    """LoRA, and Delta-LoRA beside it: better in TER-S and BLEU-S, worse in METEOR-S, the same elsewhere.
+
+    ``noise``: what Delta-LoRA's BLEU-S has more with each further seed.
+    """
+    grid = grid_of(results, "table=table2", f"scale={scale}", "method=lora,delta-lora", f"seed={seeds}")
     lora = {**dict.fromkeys(WEBNLG, 60.0), "METEOR-S": 0.4, "TER-S": 0.3}
     delta = {**lora, "BLEU-S": 63.5, "METEOR-S": 0.3, "TER-S": 0.1}
-    write_runs(results, grid, lambda cell: lora if cell.config.method.name == "lora" else delta)
+
+    def scores(cell: GridCell) -> dict[str, float]:
+        if cell.config.method.name == "lora":
+            return lora
+        return {**delta, "BLEU-S": delta["BLEU-S"] + noise * (cell.config.seed - 1)}
+
+    write_runs(results, grid, scores)
     return grid
 
 
-def test_where_ours_are_other_models_the_gain_over_lora_is_coloured_and_nothing_less_the_papers(tmp_path: Path) -> None:
-    write_webnlg(tmp_path, "tiny")
+def test_where_ours_are_other_models_the_gain_over_lora_is_coloured_and_nothing_less_the_papers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTA_LORA_SEEDS", "1,2,3")
+    write_webnlg(tmp_path, "tiny", seeds="1,2,3")
     shown = notebook.show_table("table2")
     assert coloured(shown.html) == [(BETTER, "+3.50 ▲"), (WORSE, "-0.100 ▼"), (BETTER, "+0.200 ▲")]  # TER: lower
     assert "+0.79" in shown.html, "the paper's gain: 62.87 - 62.08 of BLEU-S"
@@ -77,6 +89,16 @@ def test_where_ours_are_other_models_the_gain_over_lora_is_coloured_and_nothing_
     assert "Gain: over LoRA (repr.), positive where better." in shown.html
     assert "TER-S ↓" in shown.html and "BLEU-S ↑" in shown.html
     assert "not run" in shown.html
+
+
+@pytest.mark.parametrize(("seeds", "noise"), [("1", 0.0), ("1,2", 0.0), ("1,2,3", -3.0)])
+def test_a_gain_that_the_seeds_leave_open_has_no_colour(tmp_path: Path, seeds: str, noise: float) -> None:
+    html = table_html(table_view(find_table(write_webnlg(tmp_path, "tiny", seeds, noise))))
+    shown = coloured(html)
+    assert ("BLEU-S" in html and "+0.50" in html) if noise else "+3.50" in html
+    assert not any(text.startswith(("+0.50", "+3.50")) for _, text in shown), "63.5, 60.5 and 57.5 against 60"
+    assert len(shown) == (2 if seeds == "1,2,3" else 0), "METEOR-S and TER-S are the same with every seed"
+    assert "leaves out 0" in html
 
 
 def test_at_paper_scale_the_difference_from_the_papers_is_coloured_and_the_gains_beside_it(tmp_path: Path) -> None:
@@ -100,9 +122,12 @@ def test_gains_stand_on_the_page_and_in_the_csv(tmp_path: Path) -> None:
     assert (row["BLEU-S gain"], row["BLEU-S gain (paper)"]) == ("3.5", "0.79")
 
 
-def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(tmp_path: Path) -> None:
+def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTA_LORA_SEEDS", "1,2,3")
     for name in ("table5", "table7"):
-        grid = grid_of(tmp_path, f"table={name}", "scale=tiny")
+        grid = grid_of(tmp_path, f"table={name}", "scale=tiny", "seed=1,2,3")
         write_runs(
             tmp_path, grid, lambda cell: dict.fromkeys(E2E, 50.0 + (cell.config.method.get("update_ratio") or 0))
         )

@@ -22,7 +22,7 @@ TEMPLATES = Environment(
 
 
 def table_html(view: TableView) -> str:
-    """A table's cells; coloured is the difference from the paper's where it says something, else the gain."""
+    """A table's cells; coloured: the difference from the paper's where it may stand, else a gain the seeds bear out."""
     tints = {"better": BETTER, "worse": WORSE}
     return TEMPLATES.get_template("table.html").render(view=view, heads=HEADS, arrows=ARROWS, tints=tints)
 

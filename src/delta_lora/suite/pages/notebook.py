@@ -151,7 +151,7 @@ def face() -> Shown:
 
 
 def show_table(name: str) -> Shown:
-    """Ours, the paper's and the gains; coloured by what is better, also where a low score is the good one."""
+    """Ours, the paper's and the gains; coloured by what is better."""
     found = table(name)
     if isinstance(found, Shown):
         return found

@@ -33,7 +33,7 @@ class Entry:
 
     value: ours in full; None where there is none, or it is no score. difference: ours less the paper's, rounded as
     shown; "" where ours may not be held against it. gain, paper_gain: over the table's base, positive where better.
-    change: what the difference is; without one, what our gain is.
+    change: what the difference is; without one, what our gain is, "" where the seeds leave that open.
     """
 
     text: str
@@ -147,15 +147,16 @@ def entries(table: Table) -> list[list[Entry]]:
 def score_entry(table: Table, row: Row, column: str, is_best: tuple[bool, bool]) -> Entry:
     """A score beside the paper's; ``is_best``: ours, the paper's."""
     score, printed, digits = row.scores[column], row.printed[column], decimals(table, column)
-    gains = [table.gain(row, column), table.paper_gain(row, column)]
+    ours = table.gain(row, column)
+    gains = [None if ours is None else ours.mean, table.paper_gain(row, column)]
     gain, paper_gain = ("" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}" for value in gains)
     if score is None:
         return Entry(NONE if row.quoted else NOT_RUN, printed, None, *is_best, paper_gain=paper_gain)
     difference = f"{score.mean - float(printed):+.{digits}f}" if printed and table.reproduces else ""
-    better = float(difference) * table.spec.sign(column) if difference else float(gain or 0)
-    change: Literal["better", "worse", "same", ""] = "better" if better > 0 else "worse" if better < 0 else "same"
-    if not (difference or gain):
-        change = ""
+    change: Literal["better", "worse", "same", ""] = ""
+    if difference or (ours is not None and ours.half is not None and abs(ours.mean) > ours.half):
+        better = float(difference) * table.spec.sign(column) if difference else float(gain)
+        change = "better" if better > 0 else "worse" if better < 0 else "same"
     text = score_text(score, digits)
     return Entry(text, printed, score.mean, *is_best, difference, gain, paper_gain, change)
 

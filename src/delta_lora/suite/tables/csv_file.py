@@ -40,7 +40,7 @@ def record(table: Table, row: Row) -> dict[str, Any]:
         if table.spec.base is not None:
             gain, paper_gain = table.gain(row, column), table.paper_gain(row, column)
             found |= {
-                f"{column} gain": "" if gain is None else repr(gain),
+                f"{column} gain": "" if gain is None else repr(gain.mean),
                 f"{column} gain (paper)": "" if paper_gain is None else f"{paper_gain:.6g}",
             }
     found["status"] = "quoted" if row.quoted else "run" if row.complete else "not run"

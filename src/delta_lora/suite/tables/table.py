@@ -105,14 +105,19 @@ class Table:
         rows = {row.name: row for row in self.rows} | self.borrowed
         return None if self.spec.base is None else rows.get(self.spec.base)
 
-    def gain(self, row: Row, column: str) -> float | None:
-        """Ours over `base`, the mean over the seeds that both have; positive is better. None for the base itself."""
+    def gain(self, row: Row, column: str) -> Number | None:
+        """Ours over `base`, on the seeds that both have; positive is better. None for the base itself."""
         base = self.base
         ours, theirs = row.scores[column], None if base is None or base is row else base.scores.get(column)
         if ours is None or theirs is None:
             return None
-        pairs = [(value, theirs.by_seed[seed]) for seed, value in ours.by_seed.items() if seed in theirs.by_seed]
-        return self.spec.sign(column) * mean(value - other for value, other in pairs) if pairs else None
+        sign = self.spec.sign(column)
+        pairs = {seed: (value, theirs.by_seed[seed]) for seed, value in ours.by_seed.items() if seed in theirs.by_seed}
+        return (
+            Number({seed: sign * (value - other) for seed, (value, other) in pairs.items()}, ours.asked)
+            if pairs
+            else None
+        )
 
     def paper_gain(self, row: Row, column: str) -> float | None:
         """The paper's over `base`, from its printed numbers."""
