@@ -18,7 +18,7 @@ from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
 from delta_lora.suite.run import precision
 from delta_lora.suite.run.decoding import decode
-from delta_lora.suite.run.precision import frozen_matrices_in, has_bf16, plain_attention, training_in, uses_bf16
+from delta_lora.suite.run.precision import attention_as, frozen_matrices_in, has_bf16, training_in, uses_bf16
 from delta_lora.suite.run.recipe import run_cell
 
 
@@ -109,7 +109,7 @@ def test_plain_attention_trains_as_the_fused_kernel_does(family: str) -> None:
     model, method = lora(family)
     base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     before = base.config._attn_implementation
-    with plain_attention(model):
+    with attention_as(base, "eager"):
         attention = {m.config._attn_implementation for m in model.modules() if isinstance(m, PreTrainedModel)}
         assert attention == {"eager"}
         plain = losses(model, family, lambda: None, torch.float32)

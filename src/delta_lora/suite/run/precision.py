@@ -64,21 +64,22 @@ def training_in(model: nn.Module, method: Method, spec: ModelSpec, *, bf16: bool
     if not bf16:
         yield
         return
-    attention = nullcontext() if torch.cuda.is_available() else plain_attention(model)
+    # PEFT wraps it
+    transformer = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    attention = nullcontext() if torch.cuda.is_available() else attention_as(transformer, "eager")
     with frozen_matrices_in(model, torch.bfloat16, but=spec.target_modules if method.rewrites_base else ()), attention:
         yield
 
 
 @contextmanager
-def plain_attention(model: nn.Module) -> Iterator[None]:
-    """Transformers' ``eager`` attention for ``model``, also where PEFT wraps it, and then its own again."""
-    base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-    before = base.config._attn_implementation
-    base.set_attn_implementation("eager")
+def attention_as(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Transformers' attention of that name (``eager``, ``sdpa``, a registered one) for ``model``; then as before."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
-        base.set_attn_implementation(before)
+        model.set_attn_implementation(before)
 
 
 @contextmanager

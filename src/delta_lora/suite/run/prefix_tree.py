@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from delta_lora.errors import UserError
+from delta_lora.suite.run.precision import attention_as
 
 NAME = "prefix_tree"
 GROWTH = 32  # a slot's places come in multiples of so many
@@ -144,11 +145,10 @@ def attention_in_trees(model: PreTrainedModel) -> Iterator[None]:
     """
     if not model._supports_attention_backend:
         raise UserError(f"{type(model).__name__} takes no other attention; set task.decode.search=transformers")
-    before, training = model.config._attn_implementation, model.training
-    model.set_attn_implementation(NAME)
-    model.eval()
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-        model.train(training)
+    training = model.training
+    with attention_as(model, NAME):
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)
