@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from statistics import mean
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
 from delta_lora.tasks.generation import IGNORED
+
+LAST_LOSSES = 3  # logged ones, whose mean tells whether a training has come to anything
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +111,17 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
             f"{cell.name}: stopped by {stop.received} after step {step} of {trainer.state.max_steps}, with a "
             f"checkpoint in {folder}; the same command goes on from there"
         )
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    history = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    losses = [loss for at, loss in history if at > 1]
+    if diverged(history[0][1] if history else None, losses):
+        log.warning(
+            "%s: the loss is %.3g at the end, and was %.3g at the first step: the training has diverged, and its "
+            "scores say only that; give a lower learning rate than %g",
+            cell.name,
+            losses[-1],
+            history[0][1],
+            cell.method.learning_rate,
+        )
     return TrainResult(
         steps=step,
         seconds=round(seconds, 2),
@@ -119,6 +132,16 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
         micro_batch_size=trainer.args.train_batch_size,
         processes=ranks.count(),
     )
+
+
+def diverged(first: float | None, losses: Sequence[float]) -> bool:
+    """Whether a training has ended no better than it began.
+
+    Args:
+        first: the loss at the first step, which is that of the model before it.
+        losses: the logged ones after it; fewer than `LAST_LOSSES` say nothing.
+    """
+    return first is not None and len(losses) >= LAST_LOSSES and mean(losses[-LAST_LOSSES:]) >= first
 
 
 def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> TrainingArguments:
@@ -147,6 +170,7 @@ def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> 
         save_steps=settings.save_steps,
         save_total_limit=KEPT_CHECKPOINTS,
         logging_steps=settings.logging_steps,
+        logging_first_step=True,  # the loss of the untrained model (`diverged`)
         seed=cell.config.seed,
         remove_unused_columns=False,
         report_to=[],
