@@ -71,11 +71,11 @@ def test_only_the_last_of_the_rows_is_chosen(grid: Grid) -> None:
 def test_tables_that_choose_are_no_results_but_their_records_are_kept() -> None:
     """`make tables` leaves them out; `make keep` keeps the runs of both."""
     every, chosen = ({words[0] for words in per_table([word, "scale=laptop"])} for word in ("all", "chosen"))
-    assert chosen == {f"table=tuning{of}" for of in ("", "-controls", "-delta", "-glue")}
+    assert chosen == {f"table=tuning{of}" for of in ("", "-controls", "-delta", "-glue", "-scale")}
     assert "table=table1" in every and not every & chosen
 
 
-@pytest.mark.parametrize(("name", "cells"), [("tuning-controls", 9), ("tuning-delta", 24)])
+@pytest.mark.parametrize(("name", "cells"), [("tuning-controls", 9), ("tuning-delta", 24), ("tuning-scale", 10)])
 def test_the_controls_rate_and_lambda_and_k_are_compared_on_development_data(
     name: str, cells: int, tmp_path: Path
 ) -> None:
