@@ -32,10 +32,7 @@ BLOCKS = 6
 COSINES = {"lora": 0.9, "ft-qv": 0.8, "delta-lora": 0.6, "lora-scaled": 0.5}
 RANKS = {"lora": 4, "ft-qv": 64, "delta-lora": 8, "lora-scaled": 4}
 
-
-@pytest.fixture(autouse=True)
-def no_local_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DELTA_LORA_DATA", raising=False)
+pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
 
 
 def similarity(method: str, shift: float = 0.0) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DELTA_LORA_SCALE", raising=False)
     monkeypatch.delenv("DELTA_LORA_SEEDS", raising=False)
     monkeypatch.setenv("DELTA_LORA_RESULTS", str(tmp_path))
-    for kept in (notebook.table, notebook.similarity, notebook.examples):
+    for kept in (notebook.table, notebook.grid, notebook.similarity, notebook.examples):
         kept.cache_clear()
 
 

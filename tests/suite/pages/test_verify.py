@@ -21,6 +21,8 @@ from delta_lora.suite.records.records import kept_runs, write_record
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.compare import resampler_of
 
+pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
+
 TABLE = ["table=table3", "scale=tiny", "method=lora,delta-lora,adalora", "seed=1"]
 LORA = "xsum / bart-tiny / lora, seed 1"
 REFERENCE = "The Vaults is a cheap pub near Café Adriatic with a low rating & £20 meals"

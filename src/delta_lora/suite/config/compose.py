@@ -87,8 +87,13 @@ def check_table(config: DictConfig, table: str | None) -> None:
         LeftOut: it has not, and why.
     """
     if table is not None and (why := config.scale.get("left_out", {}).get(table)) is not None:
-        *_, other = (name for name in choices("scale") if table not in left_out([f"scale={name}"]))
-        raise LeftOut(f"{table} is none of scale={config.scale.name}: {why}; make {table} SCALE={other} has it")
+        raise LeftOut(why_not(table, config.scale.name, why))
+
+
+def why_not(table: str, scale: str, why: str) -> str:
+    """What to say of a table that a scale leaves out: the reason, and which scale has it."""
+    *_, other = (name for name in choices("scale") if table not in left_out([f"scale={name}"]))
+    return f"{table} is none of scale={scale}: {why}; make {table} SCALE={other} has it"
 
 
 def left_out(arguments: Sequence[str]) -> dict[str, str]:

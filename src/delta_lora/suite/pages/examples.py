@@ -20,7 +20,7 @@ from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.view import setting_head
 from delta_lora.suite.records.records import Run, read_runs
 from delta_lora.suite.tables.build import plain
-from delta_lora.suite.tables.spec import names_with, table_spec
+from delta_lora.suite.tables.spec import tables_with_examples
 
 ITEMS = 4  # a task, evenly spaced over the test set: chosen by place, not by how the methods do
 LONGEST = 700  # characters of a shown input: XSum's are whole articles
@@ -41,9 +41,8 @@ def render_examples(
     Raises:
         UserError: not one finished run of these tables, or the file shows more runs.
     """
-    names = [name for name in names_with("table") if name not in left_out(overrides)]
+    names = [name for name in tables_with_examples() if name not in left_out(overrides)]
     grids = [compose_grid([f"table={name}", *overrides]) for name in names]
-    grids = [grid for grid in grids if grid.table and table_spec(grid.config, grid.table).examples]
     if not grids:
         raise UserError("no table in configs/table has examples: true, so there are none to show")
     folder = folder_of(grids[0])

@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.places import place, variable
-from delta_lora.suite.config.compose import CONFIGS, LeftOut
-from delta_lora.suite.config.grid import compose_grid
+from delta_lora.suite.config.compose import CONFIGS, left_out, why_not
+from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.examples import render_examples
 from delta_lora.suite.pages.figure_page import rank_texts
@@ -99,17 +99,22 @@ def load(name: str, command: str, from_runs: Callable[[], T], from_file: Callabl
 @cache
 def table(name: str) -> Table | Shown:
     """A table of ``configs/table``, in numbers; where the scale has none, why."""
-    try:
-        grid = compose_grid(overrides(name))
-    except LeftOut as error:
-        return message(str(error))
-    return load(f"{name}.csv", name, lambda: find_table(grid), lambda text: read_table(text, grid, borrowed(name)))
+    if why := left_out(overrides(name)).get(name):
+        return message(why_not(name, scale(), why))
+    return load(
+        f"{name}.csv", name, lambda: find_table(grid(name)), lambda text: read_table(text, grid(name), borrowed(name))
+    )
+
+
+@cache
+def grid(name: str) -> Grid:
+    """Of a table of ``configs/table``."""
+    return compose_grid(overrides(name))
 
 
 def borrowed(name: str) -> dict[str, Row]:
     """The rows of other tables that a table names, from their rendered files."""
-    grid = compose_grid(overrides(name))
-    wanted = {one for one in table_spec(grid.config, name).named if OF in one}
+    wanted = {one for one in table_spec(grid(name).config, name).named if OF in one}
     others = {other: table(other) for other in sorted({one.partition(OF)[0] for one in wanted})}
     rows = {
         f"{other}{OF}{row.name}": row

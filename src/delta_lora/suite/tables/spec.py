@@ -168,6 +168,11 @@ def own_tables() -> list[str]:
     return [name for name, config in all_files().items() if "table" in config and config.table.get("number") is None]
 
 
+def tables_with_examples() -> list[str]:
+    """The tables whose test items are shown with every row's text, by name."""
+    return [name for name, config in all_files().items() if "table" in config and config.table.get("examples")]
+
+
 def all_files() -> dict[str, DictConfig]:
     """Every file of ``configs/table``, by name."""
     loaded = {file.stem: OmegaConf.load(file) for file in sorted((CONFIGS / "table").glob("*.yaml"))}
