@@ -140,6 +140,17 @@ def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(
     assert notebook.show_table("table7").html == from_runs
 
 
+def test_a_table_is_shown_with_all_seeds_of_its_page(tmp_path: Path) -> None:
+    for cell in (grid := grid_of(tmp_path, "table=table1", "scale=tiny", "method=lora", "seed=1,2,3")).cells:
+        write_run(tmp_path, cell, dict.fromkeys(E2E, 60.0 + cell.config.seed))
+    assert "61.00" in notebook.show_table("table1").html, "one seed where nothing else is said"
+    found = find_table(grid)
+    write_table(found, table_view(found), tmp_path / "tiny")
+    for kept in (notebook.table, notebook.grid):
+        kept.cache_clear()
+    assert "62.00 ± 1.00" in notebook.show_table("table1").html
+
+
 def test_runs_that_were_kept_beside_the_tables_are_shown(tmp_path: Path) -> None:
     write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
     (tmp_path / "tiny").mkdir()

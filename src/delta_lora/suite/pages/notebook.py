@@ -29,7 +29,7 @@ from delta_lora.suite.pages.render import find_table
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.tables import figure3
-from delta_lora.suite.tables.csv_file import read_table
+from delta_lora.suite.tables.csv_file import read_table, seeds_in
 from delta_lora.suite.tables.spec import OF, own_tables, table_spec
 from delta_lora.suite.tables.table import Row, Table
 
@@ -75,8 +75,13 @@ def results_dir() -> Path:
 
 
 def overrides(table: str) -> list[str]:
-    """What ``scripts/render.py`` would be given for one of its names."""
-    seeds = variable("DELTA_LORA_SEEDS", "1")
+    """What ``scripts/render.py`` would be given for a name; the seeds of its rendered file, too."""
+    seeds = variable("DELTA_LORA_SEEDS") or "1"
+    path = results_dir() / scale() / f"{table}.csv"
+    asked = [seed.strip() for seed in seeds.split(",")]
+    if path.is_file() and all(seed.isdigit() for seed in asked):
+        shown = map(str, seeds_in(path.read_text(encoding="utf-8")))
+        seeds = ",".join([*asked, *(seed for seed in shown if seed not in asked)])
     return [f"table={table}", f"scale={scale()}", f"seed={seeds}", f"results_dir={results_dir()}"]
 
 

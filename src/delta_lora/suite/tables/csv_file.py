@@ -1,5 +1,7 @@
 """A table as a CSV file, numbers in full, and such a file as a table where the runs behind it are not at hand."""
 
+import csv
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
@@ -11,6 +13,8 @@ from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.tables.spec import TableSpec, table_spec
 from delta_lora.suite.tables.table import COUNTS, Number, Row, Table
+
+BY_SEED = " by seed"  # ends the names of columns with each seed's score
 
 
 def to_csv(table: Table) -> str:
@@ -34,7 +38,7 @@ def record(table: Table, row: Row) -> dict[str, Any]:
             column: "" if score is None else repr(score.mean),
             f"{column} sd": "" if score is None or score.sd is None else repr(score.sd),
             f"{column} seeds": 0 if score is None else score.seeds,
-            f"{column} by seed": "" if score is None else by_seed_text(score),
+            f"{column}{BY_SEED}": "" if score is None else by_seed_text(score),
             f"{column} (paper)": row.printed[column],
         }
         if table.spec.base is not None:
@@ -81,6 +85,13 @@ def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None)
     return Table(grid.table, spec, grid, {}, rows, [], dict(borrowed or {}))
 
 
+def seeds_in(text: str) -> list[int]:
+    """All seeds of a file of `to_csv`, ascending; none of another file."""
+    lines = csv.DictReader(StringIO(text))
+    texts = [value for line in lines for name, value in line.items() if str(name).endswith(BY_SEED)]
+    return sorted({int(seed) for seed in re.findall(r"(\d+)=", " ".join(texts))})
+
+
 def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
     """One row back from its line.
 
@@ -89,7 +100,7 @@ def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
     """
     scores: dict[str, Number | None] = {}
     for column in spec.columns:
-        pairs = [pair.split("=") for pair in line[f"{column} by seed"].split()]
+        pairs = [pair.split("=") for pair in line[f"{column}{BY_SEED}"].split()]
         scores[column] = Number({int(seed): float(value) for seed, value in pairs}, len(pairs)) if pairs else None
     return Row(
         name=line["row"],
