@@ -226,3 +226,21 @@ def test_importing_the_library_loads_nothing_of_the_suite() -> None:
     code = f"import sys, delta_lora.delta, delta_lora.callback\nprint([n for n in {SUITES_OWN} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_tests_of_a_group_run_in_one_process(tmp_path: Path) -> None:
+    """Else each process of `make test` makes what a group shares: trainings, composed tables, a copy of the project."""
+    (tmp_path / "test_group.py").write_text(
+        "import os, pathlib, pytest\n"
+        "@pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.parametrize('number', range(6))\n"
+        "def test_one(number):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, f'ran-{{number}}').write_text(os.environ['PYTEST_XDIST_WORKER'])\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    (options,) = re.findall(r"pytest (-q -n 2 --dist \w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    command = [sys.executable, "-m", "pytest", *options.split(), "-c", os.devnull, "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=clean, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    workers = [path.read_text() for path in sorted(tmp_path.glob("ran-*"))]
+    assert len(workers) == 6 and len(set(workers)) == 1
