@@ -111,13 +111,9 @@ class Table:
         ours, theirs = row.scores[column], None if base is None or base is row else base.scores.get(column)
         if ours is None or theirs is None:
             return None
-        sign = self.spec.sign(column)
-        pairs = {seed: (value, theirs.by_seed[seed]) for seed, value in ours.by_seed.items() if seed in theirs.by_seed}
-        return (
-            Number({seed: sign * (value - other) for seed, (value, other) in pairs.items()}, ours.asked)
-            if pairs
-            else None
-        )
+        sign, others = self.spec.sign(column), theirs.by_seed
+        by_seed = {seed: sign * (value - others[seed]) for seed, value in ours.by_seed.items() if seed in others}
+        return Number(by_seed, ours.asked) if by_seed else None
 
     def paper_gain(self, row: Row, column: str) -> float | None:
         """The paper's over `base`, from its printed numbers."""
