@@ -26,10 +26,10 @@ compose_cell = grids.compose_cell
 
 @cache
 def cell_of(overrides: tuple[str, ...]) -> GridCell:
-    return compose_cell(overrides)
+    return compose_cell(overrides, {})
 
 
-def cell_elsewhere(overrides: Sequence[str]) -> GridCell:
+def cell_elsewhere(overrides: Sequence[str], bases: object) -> GridCell:
     """A sweep's cell, composed once for all tests whose results are in other folders: neither is part of its key.
 
     For tests without data of their own: the key holds the data's digest.

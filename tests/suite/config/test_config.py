@@ -15,6 +15,7 @@ from delta_lora.models.settings import ModelSettings
 from delta_lora.settings import Texts, setting
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.config.compose import choices, resolved
+from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.config.schema import NoLogger, RunSettings, ScaleSettings, WandbLogger
 from delta_lora.suite.config.settings import check_settings
 from delta_lora.tasks.e2e import E2E, E2ESettings
@@ -37,6 +38,19 @@ def test_the_command_of_the_readme_composes_as_typed() -> None:
     assert printed.returncode == 0, printed.stderr
     for line in ("name: gpt2-medium", "update_ratio: 2", "start_steps: 500", "beam_size: 10"):
         assert line in printed.stdout
+
+
+def test_the_cells_of_several_seeds_are_those_that_hydra_composes_one_by_one() -> None:
+    sweep = ["table=table7", "scale=tiny", "method.update_ratio=1,2", "seed=3,1,9"]
+    cells = compose_grid(sweep).cells
+    ones = [
+        compose_grid(["table=table7", "scale=tiny", f"method.update_ratio={ratio}", f"seed={seed}"])
+        for ratio in (1, 2)
+        for seed in (3, 1, 9)
+    ]
+    assert [cell.config for cell in cells] == [cell.config for grid in ones for cell in grid.cells]
+    assert [cell.key for cell in cells] == [cell.key for grid in ones for cell in grid.cells]
+    assert len({cell.key for cell in cells}) == 6
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
-from delta_lora.suite.config.compose import check_table, composed, composing
+from delta_lora.suite.config.compose import check_table, composing, resolved
 from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.settings import make_task
+
+Bases = dict[tuple[str, ...], DictConfig]  # configurations by the overrides they share, not resolved yet
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,25 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
         # Hydra's own sweeper expands the grid, so that a table can only show what its sweep would train.
         params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        cells = tuple(compose_cell(job) for job in jobs)
+        bases: Bases = {}
+        cells = tuple(compose_cell(job, bases) for job in jobs)
     table = config.hydra.runtime.choices.table
     with open_dict(config):
         del config["hydra"]
     return Grid(config, table, tuple(overrides), cells)
 
 
-def compose_cell(overrides: Sequence[str]) -> GridCell:
-    """One job's configuration, inside an initialized Hydra."""
-    config = composed(overrides)
+def compose_cell(overrides: Sequence[str], bases: Bases) -> GridCell:
+    """One job's configuration, inside an initialized Hydra.
+
+    Args:
+        overrides: of the job, as the sweep gives them.
+        bases: filled here. Hydra takes 0.15 s for a job, so jobs that differ in their seed alone are composed once.
+    """
+    rest = tuple(override for override in overrides if not override.startswith("seed="))
+    if rest not in bases:
+        bases[rest] = compose("train", list(overrides))
+    for seed in OverridesParser.create().parse_overrides([given for given in overrides if given not in rest]):
+        bases[rest].seed = seed.value()
+    config = resolved(bases[rest])
     return GridCell(config, run_key(config, make_task(config)))
