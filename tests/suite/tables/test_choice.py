@@ -61,6 +61,16 @@ def test_the_lowest_loss_of_each_method_is_chosen(grid: Grid, tmp_path: Path) ->
     assert note in table_view(table).notes
 
 
+def test_values_are_compared_on_the_seeds_that_all_have(tmp_path: Path) -> None:
+    """Its easier second seed would make the worst rate the best."""
+    found = grid_of(tmp_path, "table=tuning", "scale=laptop", "method=lora", "seed=1,2")
+    losses = {(1, 1e-3): 1.30, (2, 1e-3): 1.10, (1, 3e-3): 1.25, (1, 1e-2): 1.28}
+    cells = {(cell.config.seed, cell.config.method.learning_rate): cell for cell in found.cells}
+    runs = {which: write_run(tmp_path, cells[which], {"loss": loss}) for which, loss in losses.items()}
+    assert [one.value for one in choices(build_table(found, list(runs.values())))] == ["3e-3"]
+    assert choices(build_table(found, [runs[2, 1e-3], runs[1, 3e-3]])) == [], "no seed in common"
+
+
 def test_only_the_last_of_the_rows_is_chosen(grid: Grid) -> None:
     config = grid.config.copy()
     config.table.chooses = "method"

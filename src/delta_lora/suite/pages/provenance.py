@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables.shape import different_seeds
 from delta_lora.suite.tables.table import Table, comparable
 
 # Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
@@ -101,6 +102,8 @@ def notes(table: Table) -> list[str]:
         lines = [
             "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
         ]
+    if any(different_seeds(table, column) for column in table.spec.columns):
+        lines[0] += f" None{' of ours' if table.of_paper else ''} where rows have different seeds."
     if table.base is not None:
         both = ", ours / the paper's" if table.of_paper else ""
         lines.append(f"Last line of a cell: the gain over {row_title(table, table.base)}{both}; positive is better.")

@@ -195,7 +195,7 @@ def shape_texts(table: Table, found: Sequence[Shape]) -> Texts:
     for shape in found:
         # + 0.0: no minus before a zero
         known = NONE if shape.correlation is None else f"{round(shape.correlation, 2) + 0.0:+.2f}"
-        ours = " and ".join(row_title(table, row) for row in shape.ours)
+        ours = " and ".join(row_title(table, row) for row in shape.ours) or NONE
         paper = " and ".join(row_title(table, row, of_paper=True) for row in shape.paper)
         needed = NONE if shape.critical is None else f"±{shape.critical:.2f}"
         lines.append([shape.column, ours, paper, known, needed, f"{shape.rows} of {rows}"])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from delta_lora.suite.tables.table import Row, Table
+from delta_lora.suite.tables.table import Row, Table, shared_seeds
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class Choice:
 
 
 def choices(table: Table) -> list[Choice]:
-    """For each method with a score the best value of ``table.chooses``, by the average or else the first column."""
+    """For each method with a score the best value of ``table.chooses``, by the average or else the first column.
+
+    Its values are compared on the seeds that all of those with a score have; without such a seed none is best.
+    """
     head, column = table.spec.chooses, table.spec.average or table.spec.columns[0]
     if head is None:
         return []
@@ -31,7 +34,9 @@ def choices(table: Table) -> list[Choice]:
     found = []
     for method, rows in methods.items():
         tried = sorted(rows, key=lambda row: float(row.settings[head][0]))
-        scores = {i: score.mean for i, row in enumerate(tried) if (score := row.scores[column]) is not None}
+        seeds = shared_seeds(tried, column)
+        scored = {i: score for i, row in enumerate(tried) if (score := row.scores[column]) is not None}
+        scores = {i: score.mean_of(seeds) for i, score in scored.items() if seeds}
         if scores:
             best = max(scores, key=lambda i: table.spec.sign(column) * scores[i])
             at_end = best in (0, len(tried) - 1)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from scipy.stats import spearmanr
 
-from delta_lora.suite.tables.table import Row, Table
+from delta_lora.suite.tables.table import Row, Table, shared_seeds
 from delta_lora.tasks.settings import LOSS
 
 FEWEST = 5  # rows: with four no order, not even the paper's own, is significant
@@ -21,8 +21,9 @@ SIGNIFICANT = 0.05
 class Shape:
     """One column's shape.
 
-    ours, paper: the best rows, ties shared; over all of the paper's rows that are not quoted. correlation: Spearman's
-    ρ of our column with the paper's, ties averaged; None with fewer than five rows, or where a side is constant.
+    ours, paper: the best rows, ties shared (none of ours where rows have different seeds); over all of the paper's
+    rows that are not quoted. correlation: Spearman's ρ of our column with the paper's, ties averaged; None with fewer
+    than five rows, without a seed that all have, or where a side is constant.
     critical: the smallest |ρ| that is significant; None with too few rows. rows: how many have both numbers.
     """
 
@@ -48,10 +49,11 @@ def shapes(table: Table) -> list[Shape]:
 
 
 def correlation(rows: list[Row], column: str) -> float | None:
-    """Spearman's rank correlation of our scores (means over seeds) with the paper's."""
-    ours = [score.mean for row in rows if (score := row.scores[column]) is not None]
+    """Spearman's rank correlation of our scores (means over the seeds that all rows have) with the paper's."""
+    seeds = shared_seeds(rows, column)
+    ours = [score.mean_of(seeds) for row in rows if seeds and (score := row.scores[column]) is not None]
     paper = [float(row.printed[column]) for row in rows]
-    if len(rows) < FEWEST or len(set(ours)) == 1 or len(set(paper)) == 1:
+    if min(len(rows), len(ours)) < FEWEST or len(set(ours)) == 1 or len(set(paper)) == 1:
         return None
     return float(spearmanr(ours, paper).statistic)
 
@@ -79,8 +81,13 @@ def critical(rows: int) -> float | None:
 
 
 def best(table: Table, column: str, ours: bool) -> set[str]:
-    """The rows with the best number of a column, as shown; ties are shared, a single number beats nothing."""
+    """The rows with the best number of a column, as shown; ties are shared, a single number beats nothing.
+
+    None of ours where the rows have different seeds: another mean is then no better or worse a row.
+    """
     numbers: dict[str, float] = {}
+    if ours and different_seeds(table, column):
+        return set()
     for row in table.rows:
         score = row.scores[column]
         if ours and score is not None:
@@ -91,6 +98,12 @@ def best(table: Table, column: str, ours: bool) -> set[str]:
         return set()
     top = max(table.spec.sign(column) * value for value in numbers.values())
     return {name for name, value in numbers.items() if table.spec.sign(column) * value == top}
+
+
+def different_seeds(table: Table, column: str) -> bool:
+    """Whether a row has a seed in a column that another one with a score lacks."""
+    shared = shared_seeds(table.rows, column)
+    return any(score.seeds > len(shared) for row in table.rows if (score := row.scores[column]) is not None)
 
 
 def decimals(table: Table, column: str) -> int:

@@ -1,6 +1,7 @@
 """A table in numbers: rows of scores over seeds, each beside the paper's."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
@@ -40,6 +41,10 @@ class Number:
     def seeds(self) -> int:
         """How many there are."""
         return len(self.by_seed)
+
+    def mean_of(self, seeds: set[int]) -> float:
+        """Over these seeds, which it has."""
+        return mean(self.by_seed[seed] for seed in seeds)
 
     @property
     def half(self) -> float | None:
@@ -168,6 +173,12 @@ class Table:
     def comparable(self) -> bool:
         """Whether ours may be held against the paper: its models, on all of its data."""
         return comparable(self.grid)
+
+
+def shared_seeds(rows: Iterable[Row], column: str) -> set[int]:
+    """The seeds on which a column's rows can be compared: those of every row that has a score in it."""
+    seeds = [set(score.by_seed) for row in rows if (score := row.scores[column]) is not None]
+    return set.intersection(*seeds) if seeds else set()
 
 
 def comparable(grid: Grid) -> bool:
