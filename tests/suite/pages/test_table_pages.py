@@ -22,7 +22,7 @@ from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.terminal import terminal
-from delta_lora.suite.records.records import SCHEMA
+from delta_lora.suite.records.records import SCHEMA, run_folder, write_jsonl
 from delta_lora.suite.tables.table import Table
 
 ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]
@@ -92,6 +92,22 @@ def test_the_markdown_page_is_whole(xsum_runs: list[str]) -> None:
     assert "Commit: 0123abc" in page
     assert "Wall time of the runs together: 0:02:00" in page
     assert "python scripts/train.py -m table=table3" in page
+
+
+def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None:
+    overrides = ["table=table3", *SCALE, "method=lora,adalora"]
+    for cell, losses in zip(
+        grid_of(tmp_path, *overrides).cells, ([2.0, 1.5, 1.0, 0.5], [2.0, 5.5, 5.0, 4.56]), strict=True
+    ):
+        folder = run_folder(tmp_path, cell.key)
+        write_jsonl(folder / "log.jsonl", [{"step": step, "loss": loss} for step, loss in enumerate(losses)])
+        write_run(tmp_path, cell, dict.fromkeys(ROUGE, 5.0), [{"id": 0, "prediction": "a", "references": [REFERENCE]}])
+    _, files = rendered([*overrides, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
+    said = [line for line in files[".md"].splitlines() if "Diverged" in line]
+    assert said == [
+        "- Diverged: AdaLoRA, seed 1: the first logged loss of its training was 2 and the last 4.56, so its scores say "
+        "only that."
+    ]
 
 
 def test_the_claims_stand_beneath_with_their_verdicts(xsum_runs: list[str]) -> None:

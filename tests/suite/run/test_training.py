@@ -21,7 +21,7 @@ from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.run.inputs import load_inputs
 from delta_lora.suite.run.recipe import prepare
 from delta_lora.suite.run.trainer import SuiteTrainer
-from delta_lora.suite.run.training import diverged, make_trainer, train
+from delta_lora.suite.run.training import make_trainer, train
 from delta_lora.tasks.generation import IGNORED
 
 
@@ -38,22 +38,6 @@ def test_epsilon_and_what_decays_reach_the_optimizer(
     decayed = [p for group in optimizer.param_groups if group["weight_decay"] == 0.5 for p in group["params"]]
     assert {"matrix" if p.dim() > 1 else "vector" for p in decayed} == decaying
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(trainer.model.parameters()))
-
-
-@pytest.mark.parametrize(
-    ("first", "losses", "expected"),
-    [
-        (2.9, [7.4, 5.7, 5.2, 5.0, 4.9], True),  # falls, from where it should never have been
-        (2.9, [2.0, 1.7, 1.6, 1.7], False),
-        (0.69, [0.7, 0.7, 0.69], True),
-        (2.9, [3.0, 3.1], False),  # two say nothing
-        (None, [], False),
-    ],
-)
-def test_a_training_has_diverged_if_its_last_losses_are_not_below_the_first(
-    first: float | None, losses: list[float], expected: bool
-) -> None:
-    assert diverged(first, losses) is expected
 
 
 @pytest.mark.parametrize(("rate", "warns"), [(1e-3, False), (30.0, True)])

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from statistics import mean
 from typing import Any
 
 import torch
@@ -22,14 +21,13 @@ from delta_lora.suite.config.cell import Cell
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.resources import KEPT_CHECKPOINTS, StopSignal, peak_memory
 from delta_lora.suite.records.checkpoints import Seal, last_intact_checkpoint
+from delta_lora.suite.records.divergence import diverged
 from delta_lora.suite.run.inputs import Inputs
 from delta_lora.suite.run.precision import training_in, uses_bf16
 from delta_lora.suite.run.progress import watched
 from delta_lora.suite.run.results import TrainResult
 from delta_lora.suite.run.trainer import SuiteTrainer
 from delta_lora.tasks.generation import IGNORED
-
-LAST_LOSSES = 3  # logged ones, whose mean tells whether a training has come to anything
 
 log = logging.getLogger(__name__)
 
@@ -111,17 +109,15 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
             f"{cell.name}: stopped by {stop.received} after step {step} of {trainer.state.max_steps}, with a "
             f"checkpoint in {folder}; the same command goes on from there"
         )
-    history = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
-    losses = [loss for at, loss in history if at > 1]
-    if diverged(history[0][1] if history else None, losses):
+    if (ends := diverged(trainer.state.log_history)) is not None:
         log.warning(
             "%s: the loss is %.3g at the end, and was %.3g at the first step: the training has diverged, and its "
             "scores say only that; give a lower learning rate than %g",
             cell.name,
-            losses[-1],
-            history[0][1],
+            *reversed(ends),
             cell.method.learning_rate,
         )
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line and line["step"] > 1]
     return TrainResult(
         steps=step,
         seconds=round(seconds, 2),
@@ -132,16 +128,6 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
         micro_batch_size=trainer.args.train_batch_size,
         processes=ranks.count(),
     )
-
-
-def diverged(first: float | None, losses: Sequence[float]) -> bool:
-    """Whether a training has ended no better than it began.
-
-    Args:
-        first: the loss at the first step, which is that of the model before it.
-        losses: the logged ones after it; fewer than `LAST_LOSSES` say nothing.
-    """
-    return first is not None and len(losses) >= LAST_LOSSES and mean(losses[-LAST_LOSSES:]) >= first
 
 
 def training_arguments(cell: Cell, checkpoints: Path, micro_batch_size: int) -> TrainingArguments:
