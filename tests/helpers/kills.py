@@ -116,6 +116,7 @@ def outcome(run: Run) -> dict[str, Any]:
     return {
         "metrics": run.metrics,
         "counts": run.counts,
+        "steps": run.train["steps"],
         "predictions": run.predictions(),
         "losses": [(row["step"], row["loss"]) for row in read_jsonl(run.path / "log.jsonl") if "loss" in row],
         "files": {path.name: path.read_bytes() for path in kept},

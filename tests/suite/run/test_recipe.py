@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.runs import METHODS, elsewhere, interrupted
+from helpers.runs import METHODS, Died, elsewhere, interrupted
 from omegaconf import DictConfig
 
 from delta_lora.suite.records.records import Run, read_jsonl
+from delta_lora.suite.run import recipe
 from delta_lora.suite.run.recipe import run_cell
+from delta_lora.suite.run.trainer import SuiteTrainer
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 
@@ -60,6 +62,26 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(
     interrupted(resumed, 7, monkeypatch)  # in the first epoch, past K
     interrupted(resumed, 14, monkeypatch)  # in the second
     same(whole, run_cell(resumed))
+
+
+def test_a_run_interrupted_past_its_last_step_makes_no_further_one(
+    short: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last step lies within an epoch, where the Trainer looks for the end only after a step."""
+    config = short("method=adalora", "task.train.max_steps=10")
+    whole = run_cell(config)
+    resumed = elsewhere(config, tmp_path / "resumed")
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(recipe, "decode_items", die)
+        run_cell(resumed)
+    monkeypatch.setattr(SuiteTrainer, "training_step", die)
+    run = run_cell(resumed)
+    same(whole, run)
+    assert (run.train["steps"], run.train["resumed_from_step"]) == (10, 0), "what it says is of the training itself"
+
+
+def die(*_: object) -> None:
+    raise Died
 
 
 def test_accumulated_micro_batches_take_as_many_steps(short: Callable[..., DictConfig], tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_tables_that_choose_are_no_results_but_their_records_are_kept() -> None:
     assert "table=table1" in every and not every & chosen
 
 
-@pytest.mark.parametrize(("name", "cells"), [("tuning-controls", 9), ("tuning-delta", 24), ("tuning-scale", 10)])
+@pytest.mark.parametrize(("name", "cells"), [("tuning-controls", 9), ("tuning-delta", 24), ("tuning-scale", 15)])
 def test_the_controls_rate_and_lambda_and_k_are_compared_on_development_data(
     name: str, cells: int, tmp_path: Path
 ) -> None:

@@ -73,7 +73,13 @@ class SuiteTrainer(Trainer):
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The Trainer's own; a process that the last step of an epoch leaves without examples takes one at weight 0."""
+        """The Trainer's own; a process that the last step of an epoch leaves without examples takes one at weight 0.
+
+        None where the run has made its last step, within an epoch: the Trainer would make one more after resuming.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
         own = list(itertools.islice(epoch_iterator, num_batches))
         examples: Any = self.train_dataset
         idle = [self.data_collator([dict(examples[0])]) for _ in range(num_batches - len(own))]
