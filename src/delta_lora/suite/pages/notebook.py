@@ -75,13 +75,10 @@ def results_dir() -> Path:
 
 
 def overrides(table: str) -> list[str]:
-    """What ``scripts/render.py`` would be given for a name; the seeds of its rendered file, too."""
-    seeds = variable("DELTA_LORA_SEEDS") or "1"
+    """What ``scripts/render.py`` would be given for a name: the seeds of its rendered file, else those asked for."""
     path = results_dir() / scale() / f"{table}.csv"
-    asked = [seed.strip() for seed in seeds.split(",")]
-    if path.is_file() and all(seed.isdigit() for seed in asked):
-        shown = map(str, seeds_in(path.read_text(encoding="utf-8")))
-        seeds = ",".join([*asked, *(seed for seed in shown if seed not in asked)])
+    shown = seeds_in(path.read_text(encoding="utf-8")) if path.is_file() else []
+    seeds = ",".join(map(str, shown)) or variable("DELTA_LORA_SEEDS") or "1"
     return [f"table={table}", f"scale={scale()}", f"seed={seeds}", f"results_dir={results_dir()}"]
 
 
