@@ -18,6 +18,7 @@ from rich.console import Console
 from delta_lora.errors import UserError
 from delta_lora.suite.cli import guard, per_table
 from delta_lora.suite.pages.fuller import check_fuller
+from delta_lora.suite.pages.html import table_html
 from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
 from delta_lora.suite.pages.render import render_table
@@ -102,12 +103,17 @@ def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None
         folder = run_folder(tmp_path, cell.key)
         write_jsonl(folder / "log.jsonl", [{"step": step, "loss": loss} for step, loss in enumerate(losses)])
         write_run(tmp_path, cell, dict.fromkeys(ROUGE, 5.0), [{"id": 0, "prediction": "a", "references": [REFERENCE]}])
-    _, files = rendered([*overrides, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
-    said = [line for line in files[".md"].splitlines() if "Diverged" in line]
-    assert said == [
-        "- Diverged: AdaLoRA, seed 1: the first logged loss of its training was 2 and the last 4.56, so its scores say "
+    _, view, paths = render_table([*overrides, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
+    said = (
+        "Diverged: AdaLoRA, seed 1: the first logged loss of its training was 2 and the last 4.56, so its scores say "
         "only that."
-    ]
+    )
+    assert view.diverged == [said]
+    pages = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
+    console = Console(width=300, record=True, file=StringIO())
+    console.print(terminal(view))
+    for page in (pages[".md"], pages[".tex"], table_html(view), view.texts, console.export_text()):
+        assert page.count(said) == 1
 
 
 def test_the_claims_stand_beneath_with_their_verdicts(xsum_runs: list[str]) -> None:

@@ -95,8 +95,8 @@ def tally(values: Sequence[str]) -> str:
     return "; ".join(f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in counts)
 
 
-def notes(table: Table) -> list[str]:
-    """How to read it: only what applies to this table."""
+def notes(table: Table, diverged: Sequence[str]) -> list[str]:
+    """How to read it, with the lines of `diverged_runs`: only what applies to this table."""
     scores = [score for row in table.rows for score in row.scores.values() if score is not None]
     lines = ["Bold: the best of a column."]
     if table.of_paper:
@@ -119,7 +119,7 @@ def notes(table: Table) -> list[str]:
         lines.append("± is the sample standard deviation over seeds.")
     if table.spec.average:
         lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding.")
-    lines += diverged_runs(table)
+    lines += diverged
     lines += [f"Left out: {problem}." for problem in table.problems]
     if len(table.runs) < table.cells:
         lines.append(f"To train what has not been run: {table.grid.command}")

@@ -20,6 +20,7 @@ def terminal(view: TableView) -> RenderableType:
     lines += [f"last: the gain over {view.base}{', ours / the paper’s' if view.of_paper else ''}"] if view.base else []
     if len(lines) > 1:
         parts.append(Text(f"{'; '.join(lines)}.", style="dim"))
+    parts += map(Text, view.diverged)
     if view.shape is not None:
         shape = Grid(*view.shape.heads, title="Shape")
         for texts in view.shape.lines:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from delta_lora.suite.pages.claim_texts import ClaimView, claim_view
 from delta_lora.suite.pages.epochs import epoch_texts
-from delta_lora.suite.pages.provenance import facts, models, notes, warning
+from delta_lora.suite.pages.provenance import diverged_runs, facts, models, notes, warning
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.words import NONE, NOT_RUN, row_title, setting_head
 from delta_lora.suite.tables.choice import said
@@ -57,10 +57,10 @@ class TableView:
     """What is shown of a table.
 
     name: of its files. heading: ``Table 1``. title: with what it is about, and the models. warning: "" where ours may
-    be held against the paper. lines: the cells, row by row, under ``columns``. parts: of a score, which stand beside
-    each other; ``coloured``: the one that says what is better. base: the row that gains are over, "" without one.
-    of_paper: the paper's numbers stand beside ours. curves: there is a picture of it. epochs, shape: None where it has
-    none.
+    be held against the paper. lines: the cells, row by row, under ``columns``. diverged: of the notes, those that
+    have to stand wherever the scores do. parts: of a score, which stand beside each other; ``coloured``: the one that
+    says what is better. base: the row that gains are over, "" without one. of_paper: the paper's numbers stand beside
+    ours. curves: there is a picture of it. epochs, shape: None where it has none.
     """
 
     name: str
@@ -70,6 +70,7 @@ class TableView:
     columns: list[Column]
     lines: list[list[Entry]]
     notes: list[str]
+    diverged: list[str]
     facts: list[str]
     parts: list[str]
     coloured: str
@@ -88,13 +89,14 @@ class TableView:
     def texts(self) -> str:
         """Ours alone, for where there is neither HTML nor a terminal of any width."""
         lines = [[column.head for column in self.columns], *([entry.text for entry in line] for line in self.lines)]
-        return "\n".join([self.title, *(" | ".join(line) for line in lines)])
+        return "\n".join([self.title, *(" | ".join(line) for line in lines), *self.diverged])
 
 
 def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
     """A table's view, from its numbers in memory."""
     gains = [] if table.base is None else ["gain", "paper_gain"] if table.of_paper else ["gain"]
     against = ["difference"] if table.reproduces else []
+    diverged = diverged_runs(table)
     return TableView(
         name=table.name,
         heading=table.heading,
@@ -102,7 +104,8 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         warning=warning(table.grid, table.of_paper),
         columns=columns(table),
         lines=entries(table),
-        notes=[*notes(table), *said(table)],
+        notes=[*notes(table, diverged), *said(table)],
+        diverged=diverged,
         facts=facts(table.grid, table.runs),
         parts=["text", *(["paper", *against] if table.of_paper else []), *gains],
         coloured="difference" if against else "gain",
