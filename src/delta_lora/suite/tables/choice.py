@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from delta_lora.suite.tables.table import Row, Table, shared_seeds
+from delta_lora.suite.tables.table import Row, Table, shared_means
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ def choices(table: Table) -> list[Choice]:
     found = []
     for method, rows in methods.items():
         tried = sorted(rows, key=lambda row: float(row.settings[head][0]))
-        seeds = shared_seeds(tried, column)
-        scored = {i: score for i, row in enumerate(tried) if (score := row.scores[column]) is not None}
-        scores = {i: score.mean_of(seeds) for i, score in scored.items() if seeds}
+        scores = shared_means(tried, column)
         if scores:
             best = max(scores, key=lambda i: table.spec.sign(column) * scores[i])
             at_end = best in (0, len(tried) - 1)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from scipy.stats import spearmanr
 
-from delta_lora.suite.tables.table import Row, Table, shared_seeds
+from delta_lora.suite.tables.table import Row, Table, shared_means, shared_seeds
 from delta_lora.tasks.settings import LOSS
 
 FEWEST = 5  # rows: with four no order, not even the paper's own, is significant
@@ -50,8 +50,7 @@ def shapes(table: Table) -> list[Shape]:
 
 def correlation(rows: list[Row], column: str) -> float | None:
     """Spearman's rank correlation of our scores (means over the seeds that all rows have) with the paper's."""
-    seeds = shared_seeds(rows, column)
-    ours = [score.mean_of(seeds) for row in rows if seeds and (score := row.scores[column]) is not None]
+    ours = list(shared_means(rows, column).values())
     paper = [float(row.printed[column]) for row in rows]
     if min(len(rows), len(ours)) < FEWEST or len(set(ours)) == 1 or len(set(paper)) == 1:
         return None

@@ -1,7 +1,7 @@
 """A table in numbers: rows of scores over seeds, each beside the paper's."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
@@ -41,10 +41,6 @@ class Number:
     def seeds(self) -> int:
         """How many there are."""
         return len(self.by_seed)
-
-    def mean_of(self, seeds: set[int]) -> float:
-        """Over these seeds, which it has."""
-        return mean(self.by_seed[seed] for seed in seeds)
 
     @property
     def half(self) -> float | None:
@@ -179,6 +175,13 @@ def shared_seeds(rows: Iterable[Row], column: str) -> set[int]:
     """The seeds on which a column's rows can be compared: those of every row that has a score in it."""
     seeds = [set(score.by_seed) for row in rows if (score := row.scores[column]) is not None]
     return set.intersection(*seeds) if seeds else set()
+
+
+def shared_means(rows: Sequence[Row], column: str) -> dict[int, float]:
+    """The rows with a score in a column, by their places: means over `shared_seeds`; none without such a seed."""
+    seeds = shared_seeds(rows, column)
+    scored = {i: score for i, row in enumerate(rows) if (score := row.scores[column]) is not None}
+    return {i: mean(score.by_seed[seed] for seed in seeds) for i, score in scored.items() if seeds}
 
 
 def comparable(grid: Grid) -> bool:
