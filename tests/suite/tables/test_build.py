@@ -254,7 +254,10 @@ def test_where_one_run_has_cross_fitted_scores_one_without_them_is_left_out(tmp_
 
 
 def test_a_face_says_how_much_of_the_data_it_is_of(tmp_path: Path) -> None:
-    """Table 1 has all test inputs, Tables 5 to 8 every third."""
-    first, seventh = (grid_of(tmp_path, f"table=table{number_}", "scale=laptop") for number_ in (1, 7))
+    """Table 1 has all test inputs, Tables 5 to 8 every third; what chooses settings has none."""
+    first, seventh, chosen = (
+        grid_of(tmp_path, f"table={name}", "scale=laptop") for name in ("table1", "table7", "tuning")
+    )
     assert "on real data (at most 500 steps). Compare" in warning(first)
     assert "on real data (210 test inputs, spread over all; at most 500 steps). Compare" in warning(seventh)
+    assert "on real data (182 development inputs, spread over all; at most 500 steps). Compare" in warning(chosen)

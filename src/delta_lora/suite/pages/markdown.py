@@ -11,9 +11,9 @@ from delta_lora.suite.pages.words import NOT_RUN
 LONG = 8  # lines of comparisons that a page shows without being asked
 CLAIM_NOTE = (
     "A gain is positive where the first row is better, also for scores of which a low one is good: the mean over the "
-    "seeds of the difference on the whole test set. Interval: 95 %, with the error of the runs and of the test items "
-    "(10,000 draws of them); with one run, of the items alone. The paper's size: no, where the interval lacks the "
-    "paper's gain; yes, where it holds that and not 0. No verdict below three seeds, a provisional one below five "
+    "seeds of the difference on all inputs that were scored. Interval: 95 %, with the error of the runs and of these "
+    "inputs (10,000 draws of them); with one run, of the inputs alone. The paper's size: no, where the interval lacks "
+    "the paper's gain; yes, where it holds that and not 0. No verdict below three seeds, a provisional one below five "
     "(docs/statistics.md)."
 )
 SHAPE_NOTE = (

@@ -45,9 +45,11 @@ def warning(grid: Grid, of_paper: bool = True) -> str:
 
 def part(grid: Grid) -> str:
     """How much of its tasks' data and steps a grid's cells take: `` (at most 500 steps)``; "" where that is all."""
+    splits = {OmegaConf.select(cell.config.task, "split", default="test") for cell in grid.cells}
+    scored = "development" if splits == {"dev"} else "test"
     places = {
         "max_train_examples": "the first {} training examples",
-        "max_test_examples": "{} test inputs, spread over all",
+        "max_test_examples": f"{{}} {scored} inputs, spread over all",
         "train.max_steps": "at most {} steps",
     }
     said = []
