@@ -87,8 +87,8 @@ claims: .venv/.complete ## every comparative sentence of the paper, held against
 report: .venv/.complete ## run the notebooks and write results/<scale>/report.html
 	$(RUN) scripts/render.py report scale=$(SCALE) seed=$(SEEDS) $(FORCED)
 
-notebooks: .venv/.complete ## run the notebooks in place: what they show is committed with them
-	$(RUN) scripts/render.py notebooks scale=$(SCALE) seed=$(SEEDS) $(FORCED)
+notebooks: .venv/.complete ## run the notebooks in place: each table at the largest scale that has it, or at SCALE alone
+	$(RUN) scripts/render.py notebooks $(if $(filter command environment,$(origin SCALE)),scale=$(SCALE)) seed=$(SEEDS) $(FORCED)
 
 prefetch: .venv/.complete ## download what tables need, for machines without internet (TABLE="1 4")
 	$(RUN) scripts/prefetch.py $(NAMED) scale=$(SCALE)

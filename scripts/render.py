@@ -6,9 +6,10 @@
     python scripts/render.py report scale=tiny        # run the notebooks, write one page
 
 Bare words are what to render: a table or figure by its file in configs/table (table1, figure3, one of your own),
-claims, examples (outputs side by side), tables (all of these), report, notebooks (run them in place), check (whether
-this machine can train the scale, and its tables). The rest are the overrides that `scripts/train.py -m` was given. A
-page that was made from more runs than there are now is kept, unless force=true is given.
+claims, examples (outputs side by side), tables (all of these), report, notebooks (run them in place; without scale=
+each table at the largest scale that has it), check (whether this machine can train the scale, and its tables). The rest
+are the overrides that `scripts/train.py -m` was given. A page that was made from more runs than there are now is kept,
+unless force=true is given.
 Everything is written below <results_dir>/<scale>/, tables and claims are printed too.
 """
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from delta_lora.suite.pages import notebook, report
@@ -49,6 +50,20 @@ def test_a_notebook_runs_on_the_committed_results(name: str, tmp_path: Path) -> 
         assert "Delta-LoRA (Ours)" in shown
         assert "background-color" in shown
     assert all(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_in_place_each_table_is_of_the_largest_scale_unless_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notebooks").mkdir()
+    source = "import os; print('scale', os.environ['DELTA_LORA_SCALE'] or 'largest')"
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(made, tmp_path / "notebooks" / "sweeps.ipynb")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "NOTEBOOKS", ("sweeps",))
+    for given, said in ([], "scale largest"), (["scale=tiny"], "scale tiny"):
+        (path,) = report.run_in_place([*given, "seed=1", f"results_dir={tmp_path}"])
+        assert said in path.read_text(encoding="utf-8")
 
 
 def test_a_table_that_the_scale_leaves_out_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

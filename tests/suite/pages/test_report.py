@@ -158,6 +158,35 @@ def test_a_table_is_shown_with_the_seeds_of_its_page(tmp_path: Path, monkeypatch
     assert "62.00 ± 1.00" in notebook.show_table("table1").html
 
 
+def test_each_table_is_shown_at_the_largest_scale_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the rows that it takes from another table at its own scale, and each says which."""
+    for scale, name, level in (("tiny", "table5", 50), ("laptop", "table5", 70), ("tiny", "table7", 50)):
+        grid = grid_of(tmp_path, f"table={name}", f"scale={scale}")
+        for cell in grid.cells:
+            write_run(tmp_path, cell, dict.fromkeys(E2E, level + (cell.config.method.get("update_ratio") or 0)))
+        found = find_table(grid)
+        write_table(found, table_view(found), tmp_path / scale)
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert "(scale laptop): " in notebook.show_table("table5").text
+    seventh = notebook.show_table("table7")
+    assert "(scale tiny): " in seventh.text and "(scale tiny): " in seventh.html
+    assert "+5.00" in seventh.html and "-15.00" not in seventh.html, "λ = 5 over LoRA of the tiny Table 5"
+    assert "laptop: table5; tiny: table1, table2" in notebook.face().text
+    monkeypatch.setenv("DELTA_LORA_SCALE", "tiny")
+    notebook.table.cache_clear()
+    assert "(scale tiny): " in notebook.show_table("table5").text
+    assert notebook.face().text.startswith("Scale tiny. Not comparable")
+
+
+def test_examples_are_of_the_largest_scale_that_has_the_task(tmp_path: Path) -> None:
+    item = {"id": 0, "input": "a", "references": ["b"], "outputs": {"LoRA": "c"}}
+    for scale, tasks in (("laptop", ["e2e"]), ("tiny", ["e2e", "xsum"])):
+        (tmp_path / scale).mkdir()
+        (tmp_path / scale / "examples.json").write_text(json.dumps([{"task": task, "items": [item]} for task in tasks]))
+    assert "Scale laptop." in notebook.show_examples("e2e").html
+    assert "Scale tiny." in notebook.show_examples("xsum").html
+
+
 def test_runs_that_were_kept_beside_the_tables_are_shown(tmp_path: Path) -> None:
     write_table_runs(tmp_path, "table1", dict.fromkeys(E2E, 61.25))
     (tmp_path / "tiny").mkdir()

@@ -43,6 +43,7 @@ def run_in_place(overrides: Sequence[str], force: bool = False) -> list[Path]:
     """Run the notebooks and keep what they show in their own files, as they are committed.
 
     Args:
+        overrides: as for :func:`render_report`; without a scale each table is of the largest that has it.
         force: replace notebooks that show more numbers.
 
     Raises:
@@ -51,7 +52,11 @@ def run_in_place(overrides: Sequence[str], force: bool = False) -> list[Path]:
     import nbformat
 
     folder = ROOT / "notebooks"
-    found = {folder / f"{name}.ipynb": nbformat.writes(execute(name, overrides), indent=1) + "\n" for name in NOTEBOOKS}
+    one_scale = any(given.startswith("scale=") for given in overrides)
+    found = {
+        folder / f"{name}.ipynb": nbformat.writes(execute(name, overrides, one_scale), indent=1) + "\n"
+        for name in NOTEBOOKS
+    }
     for path, text in found.items():
         check_numbers(path, text, force)
     for path, text in found.items():
@@ -59,8 +64,11 @@ def run_in_place(overrides: Sequence[str], force: bool = False) -> list[Path]:
     return list(found)
 
 
-def execute(name: str, overrides: Sequence[str]) -> Any:
+def execute(name: str, overrides: Sequence[str], one_scale: bool = True) -> Any:
     """A notebook after a run from top to bottom, without times and versions, so that equal results are equal files.
+
+    Args:
+        one_scale: everything is of the overrides' scale, or each table of the largest that has it.
 
     Raises:
         UserError: nbconvert or a kernel is not installed, or a cell fails.
@@ -83,7 +91,7 @@ def execute(name: str, overrides: Sequence[str]) -> Any:
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": path.parent}},
     )
-    with environment_for(overrides):
+    with environment_for(overrides, one_scale):
         try:
             client.execute()
         except CellExecutionError as error:
@@ -96,12 +104,12 @@ def execute(name: str, overrides: Sequence[str]) -> Any:
 
 
 @contextmanager
-def environment_for(overrides: Sequence[str]) -> Iterator[None]:
+def environment_for(overrides: Sequence[str], one_scale: bool) -> Iterator[None]:
     """What `delta_lora.suite.pages.notebook` reads, for the kernel that is started inside."""
     grid = compose_grid(["table=table1", *overrides])
     seeds = sorted({cell.config.seed for cell in grid.cells})
     values = {
-        "DELTA_LORA_SCALE": grid.config.scale.name,
+        "DELTA_LORA_SCALE": grid.config.scale.name if one_scale else "",
         "DELTA_LORA_RESULTS": str(place("results_dir", grid.config.results_dir)),
         "DELTA_LORA_SEEDS": ",".join(map(str, seeds)),
     }
