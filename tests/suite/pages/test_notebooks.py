@@ -8,8 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from delta_lora.suite.pages import notebook, report
-from delta_lora.suite.pages.notebook import ROOT
+from delta_lora.suite.pages import loading, notebook, report
+from delta_lora.suite.pages.loading import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST = 200_000  # bytes: a repository's web page shows it, and a diff stays small
@@ -68,5 +68,5 @@ def test_in_place_each_table_is_of_the_largest_scale_unless_one_is_asked_for(
 
 def test_a_table_that_the_scale_leaves_out_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTA_LORA_SCALE", "laptop")
-    notebook.table.cache_clear()
+    loading.table.cache_clear()
     assert "XSum needs a pretrained encoder–decoder" in notebook.show_table("table3").text

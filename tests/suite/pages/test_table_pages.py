@@ -23,7 +23,10 @@ from delta_lora.suite.pages.latex import escape_latex
 from delta_lora.suite.pages.markdown import escape_markdown
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.terminal import terminal
-from delta_lora.suite.records.records import SCHEMA, run_folder, write_jsonl
+from delta_lora.suite.pages.view import table_view
+from delta_lora.suite.records.records import SCHEMA, read_runs, run_folder, write_jsonl
+from delta_lora.suite.tables.build import build_table
+from delta_lora.suite.tables.csv_file import read_table
 from delta_lora.suite.tables.table import Table
 
 ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]
@@ -114,6 +117,16 @@ def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None
     console.print(terminal(view))
     for page in (pages[".md"], pages[".tex"], table_html(view), view.texts, console.export_text()):
         assert page.count(said) == 1
+    from_file = read_table(pages[".csv"], grid_of(tmp_path, *overrides))
+    assert table_view(from_file).diverged == [said], "where there is no log any more"
+
+
+def test_a_run_that_diverged_is_named_with_its_task_where_there_are_several(tmp_path: Path) -> None:
+    for cell in (grid := grid_of(tmp_path, "table=controls-glue", "scale=tiny", "method=controls/lora")).cells:
+        write_jsonl(run_folder(tmp_path, cell.key) / "log.jsonl", [{"loss": loss} for loss in (0.7, 0.8, 0.8, 0.9)])
+        write_run(tmp_path, cell, {"accuracy": 50.0})
+    (row, *_) = build_table(grid, read_runs(tmp_path)).rows
+    assert [text.partition(":")[0] for text in row.diverged] == ["glue/sst2, seed 1", "glue/mrpc, seed 1"]
 
 
 def test_the_claims_stand_beneath_with_their_verdicts(xsum_runs: list[str]) -> None:

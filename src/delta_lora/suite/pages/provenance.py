@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages.words import row_title
-from delta_lora.suite.records.divergence import run_diverged
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.shape import different_seeds
 from delta_lora.suite.tables.table import Table, comparable
@@ -130,13 +129,8 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
 
 def diverged_runs(table: Table) -> list[str]:
     """A line for each run of a table whose training came to nothing: its scores are no measure of its method."""
-    lines = {}
-    for row in table.rows:
-        for run in {run.key: run for runs in row.runs.values() for run in runs.values()}.values():
-            if (ends := run_diverged(run)) is not None:
-                first, last = (f"{loss:.3g}" for loss in ends)
-                lines[run.key] = (
-                    f"Diverged: {row_title(table, row)}, seed {run.config['seed']}: the first logged loss of its "
-                    f"training was {first} and the last {last}, so its scores say only that."
-                )
-    return list(lines.values())
+    return [
+        f"Diverged: {row_title(table, row)}, {text}, so its scores say only that."
+        for row in table.rows
+        for text in row.diverged
+    ]

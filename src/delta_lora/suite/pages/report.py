@@ -13,7 +13,7 @@ from delta_lora.places import place
 from delta_lora.suite.config.grid import compose_grid
 from delta_lora.suite.pages.fuller import check_numbers
 from delta_lora.suite.pages.html import report_html
-from delta_lora.suite.pages.notebook import ROOT
+from delta_lora.suite.pages.loading import ROOT
 from delta_lora.suite.pages.render import folder_of
 
 NOTEBOOKS = ("tables", "sweeps", "similarity")

@@ -1,6 +1,6 @@
 """From run records to a table, each cell ours beside the paper's."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from statistics import mean
 from typing import Any
 
@@ -12,6 +12,7 @@ from delta_lora.errors import UserError
 from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
+from delta_lora.suite.records.divergence import run_diverged
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.spec import OF, TableSpec, names_with, table_spec
 from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, QUOTED, Number, Row, Table
@@ -217,4 +218,21 @@ def make_row(
         printed={column: line.get(column, "") for column in [*spec.columns, *COUNTS]},
         counts={kind: sorted({run.counts[kind] for run in ran}) for kind in COUNTS},
         runs=runs,
+        diverged=diverged_runs({run.key: run for run in ran}.values(), many=len(spec.tasks) > 1),
     )
+
+
+def diverged_runs(runs: Iterable[Run], many: bool) -> list[str]:
+    """The runs whose training came to nothing, each in words: their scores are no measure of their method.
+
+    Args:
+        many: they are of several tasks, so that each is named with its own.
+    """
+    found = []
+    for run in runs:
+        if (ends := run_diverged(run)) is not None:
+            first, last = (f"{loss:.3g}" for loss in ends)
+            place = f"{run.config['task']['name']}, " if many else ""
+            losses = f"the first logged loss of its training was {first} and the last {last}"
+            found.append(f"{place}seed {run.config['seed']}: {losses}")
+    return found

@@ -15,6 +15,7 @@ from delta_lora.suite.tables.spec import TableSpec, table_spec
 from delta_lora.suite.tables.table import COUNTS, Number, Row, Table
 
 BY_SEED = " by seed"  # ends the names of columns with each seed's score
+NEXT = "; "  # between a row's diverged runs
 
 
 def to_csv(table: Table) -> str:
@@ -48,6 +49,8 @@ def record(table: Table, row: Row) -> dict[str, Any]:
                 f"{column} gain (paper)": "" if paper_gain is None else f"{paper_gain:.6g}",
             }
     found["status"] = "quoted" if row.quoted else "run" if row.complete else "not run"
+    if any(one.diverged for one in table.rows):
+        found["diverged"] = NEXT.join(row.diverged)
     found["runs"] = " ".join({run.key: None for by_seed in row.runs.values() for run in by_seed.values()})
     return {name: value for name, value in found.items() if table.of_paper or not name.endswith(" (paper)")}
 
@@ -110,4 +113,5 @@ def read_row(spec: TableSpec, line: Mapping[str, str]) -> Row:
         printed={column: line.get(f"{column} (paper)", "") for column in [*spec.columns, *COUNTS]},
         counts={name: [int(text) for text in line.get(name, "").split("-") if text] for name in COUNTS},
         runs={},
+        diverged=list(filter(None, line.get("diverged", "").split(NEXT))),
     )

@@ -62,6 +62,7 @@ class Row:
     printed: column → the paper's text, "" where it has none.
     counts: of `COUNTS` → its different values among the row's runs, ascending.
     runs: column → its runs by seed; none in a table that was read from a file.
+    diverged: those of its runs whose training came to nothing, each in words.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Row:
     printed: dict[str, str]
     counts: dict[str, list[int]]
     runs: dict[str, dict[int, Run]]
+    diverged: list[str] = field(default_factory=list)
 
     @property
     def quoted(self) -> bool:
