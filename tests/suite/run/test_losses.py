@@ -1,6 +1,7 @@
 """The loss on the references, which needs no generated text, and development sets, on which settings are chosen."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from delta_lora.errors import RunError, UserError
 from delta_lora.metrics.base import TokenLoss
 from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.config.compose import resolved
-from delta_lora.suite.run import recipe
+from delta_lora.suite.run import losses, recipe
 from delta_lora.suite.run.inputs import load_inputs
+from delta_lora.suite.run.losses import summed_losses
 from delta_lora.suite.run.recipe import run_cell
 from delta_lora.tasks.e2e import E2E
 from delta_lora.tasks.glue import Glue
@@ -47,6 +49,29 @@ def test_a_run_without_texts_measures_the_merged_models_loss(
     assert run.metrics == {"loss": pytest.approx(summed / tokens, rel=1e-5)}
     assert sum(line["tokens"] for line in run.predictions()) == tokens
     assert build_cell(short("method=lora")).key != run.key
+
+
+def test_in_bf16_the_weights_are_held_in_it_and_the_loss_is_autocasts(
+    short: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen, found = set(), []
+    for held in (True, False):
+        if not held:
+            monkeypatch.setattr(losses, "frozen_matrices_in", lambda model, dtype: nullcontext())
+
+        def summed(model: Any, batch: Any, *, shift: bool) -> Any:
+            seen.add(model.transformer.h[0].mlp.c_fc.weight.dtype)
+            return summed_losses(model, batch, shift=shift)
+
+        monkeypatch.setattr(losses, "summed_losses", summed)
+        given = (
+            "method=lora",
+            "task.metrics=[loss]",
+            "task.train.precision=bf16",
+            f"results_dir={tmp_path / str(held)}",
+        )
+        found.append(run_cell(short(*given)).metrics)
+    assert found[0] == found[1] and seen == {torch.bfloat16, torch.float32}
 
 
 def test_a_loss_that_is_no_number_is_no_score(

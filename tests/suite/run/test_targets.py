@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LabelSmoother
 
+from delta_lora.suite.run.losses import summed_losses
 from delta_lora.suite.run.targets import at_targets
 from delta_lora.tasks.generation import IGNORED
 
@@ -73,6 +74,17 @@ def test_the_loss_and_the_gradients_are_those_of_all_positions(
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
     assert model(**batch).logits.shape == (3, 9, VOCABULARY)  # and afterwards as before
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bart", "bart, its own decoder inputs"])
+def test_the_summed_losses_are_each_examples_own(family: str) -> None:
+    """Of the third, which has no target, 0."""
+    model, batch = model_of(family.partition(",")[0]).eval(), batch_of(family)
+    sums, counts = summed_losses(model, batch, shift="bart" not in family)
+    assert counts == [5, 2, 0] and sums[2] == 0
+    for i, count in enumerate(counts[:2]):
+        alone = {name: value[i : i + 1] for name, value in batch.items()}
+        torch.testing.assert_close(sums[i], model(**alone).loss * count, rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_without_a_target_weighs_nothing() -> None:
