@@ -7,7 +7,9 @@ import pytest
 from helpers.table_records import grid_of, write_run
 
 from delta_lora.suite.config.settings import task_class
+from delta_lora.suite.pages.epochs import epoch_texts
 from delta_lora.suite.pages.render import render_table
+from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.csv_file import read_table
 
 ASKED = ["table=table4", "scale=tiny", "method=lora,delta-lora", "model.path=/a/checkpoint"]
@@ -53,3 +55,13 @@ def test_the_page_has_best_last_and_cross_fitted_and_verdicts_are_on_the_last_of
     assert delta.runs["RTE"][1].metrics["accuracy-cross-fitted"] == pytest.approx(53)
     rendered = (results / "tiny" / "table4.csv").read_text(encoding="utf-8")
     assert read_table(rendered, table.grid).metrics == {}
+
+
+def test_rows_of_one_method_are_told_apart_by_their_setting(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "table=tuning-glue", "scale=laptop", "method=lora", "task=glue/mrpc")
+    scores = {"accuracy": 60.0, "accuracy-last": 59.0, "accuracy-cross-fitted": 58.0}
+    texts = epoch_texts(build_table(grid, [write_run(tmp_path, cell, scores) for cell in grid.cells]))
+    assert texts is not None
+    assert [line[0] for line in texts.lines] == [
+        f"LoRA (repr.), learning rate = {rate}" for rate in ("3e-4", "1e-3", "3e-3")
+    ]

@@ -260,4 +260,6 @@ def test_a_face_says_how_much_of_the_data_it_is_of(tmp_path: Path) -> None:
     )
     assert "on real data (at most 500 steps). Compare" in warning(first)
     assert "on real data (210 test inputs, spread over all; at most 500 steps). Compare" in warning(seventh)
+    glue = warning(grid_of(tmp_path, "table=controls-glue", "scale=laptop"))
+    assert "on real data (all or the first 16,000 training examples). Compare" in glue
     assert "on real data (182 development inputs, spread over all; at most 500 steps). Compare" in warning(chosen)

@@ -4,6 +4,7 @@ from statistics import mean
 
 from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.pages.texts import Texts
+from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.tables.table import Table
 
 EPOCH_NOTE = (
@@ -27,5 +28,5 @@ def epoch_texts(table: Table) -> Texts | None:
             names = (name, f"{name}{LAST}", f"{name}{CROSS_FITTED}")
             cells.append(" / ".join(f"{mean(one[each] for one in said):.2f}" for each in names) if said else "–")
         if set(cells) != {"–"}:
-            lines.append([row.label or row.name, *cells])
+            lines.append([row_title(table, row), *cells])
     return Texts(["Best / last / cross-fitted", *metrics], lines, tuple(range(1, len(metrics) + 1)))

@@ -54,8 +54,8 @@ def part(grid: Grid) -> str:
     said = []
     for place, text in places.items():
         values = sorted({OmegaConf.select(cell.config.task, place) or 0 for cell in grid.cells})
-        if any(values):
-            said.append(text.format(" or ".join(f"{value:,}" if value else "all" for value in values)))
+        if limits := [f"{value:,}" for value in values if value]:
+            said.append(f"{'' if all(values) else 'all or '}{text.format(' or '.join(limits))}")
     return f" ({'; '.join(said)})" if said else ""
 
 
