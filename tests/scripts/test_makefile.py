@@ -1,5 +1,6 @@
 """What `make` may not throw away, and what it starts."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def test_force_reaches_whatever_renders() -> None:
         lines = [f"make -n {target} SCALE=tiny {force}" for force in ("FORCE=1", "FORCE=")]
         forced, plain = (subprocess.check_output(line, shell=True, cwd=ROOT, text=True) for line in lines)
         assert forced.count("seed=1 force=true") == 1 and "force=true" not in plain
+
+
+def test_notebooks_are_of_one_scale_only_where_it_is_asked_for() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SCALE"}
+    for given, wanted in (("", "notebooks seed=1"), ("SCALE=tiny", "notebooks scale=tiny seed=1")):
+        command = f"make -n notebooks {given}"
+        said = subprocess.check_output(command, shell=True, cwd=ROOT, text=True, env=environment)
+        assert wanted in " ".join(said.split())
 
 
 def test_bench_trains_beside_the_peers_where_they_know_the_model() -> None:
