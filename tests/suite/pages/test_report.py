@@ -171,7 +171,7 @@ def test_each_table_is_shown_at_the_largest_scale_that_has_it(tmp_path: Path, mo
     seventh = notebook.show_table("table7")
     assert "(scale tiny): " in seventh.text and "(scale tiny): " in seventh.html
     assert "+5.00" in seventh.html and "-15.00" not in seventh.html, "λ = 5 over LoRA of the tiny Table 5"
-    assert "laptop: table5; tiny: table1, table2" in notebook.face().text
+    assert "results of: laptop: table5; tiny: table7. Not comparable" in notebook.face().text
     monkeypatch.setenv("DELTA_LORA_SCALE", "tiny")
     loading.table.cache_clear()
     assert "(scale tiny): " in notebook.show_table("table5").text

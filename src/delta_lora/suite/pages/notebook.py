@@ -46,11 +46,12 @@ def face() -> Shown:
     """What must be known before the numbers are read: the scale, or what is of which, and what may be compared."""
     of: dict[str, list[str]] = {}
     for name in (*names_with("table"), *names_with("figure")):
-        of.setdefault(scale(f"{name}.csv"), []).append(name)
-    each = "; ".join(f"{one}: {', '.join(of[one])}" for one in SCALES if one in of)
+        if (results_dir() / (one := scale(f"{name}.csv")) / f"{name}.csv").is_file():
+            of.setdefault(one, []).append(name)
+    each = "; ".join(f"{one}: {', '.join(of[one])}" for one in SCALES if one in of) or "none"
     text = f"Each table and figure at the largest scale that there are results of: {each}."
     if asked := variable("DELTA_LORA_SCALE"):
-        text = f"Scale {asked}."
+        of, text = {asked: []}, f"Scale {asked}."
     if not all(compose_grid([*overrides("table1", one), "method=lora"]).config.scale.comparable for one in of):
         text += (
             " Not comparable with the paper: the models and the data are others. Compare our rows with each other; "
