@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from helpers import script
 from helpers.table_records import grid_of, write_run
@@ -168,6 +169,26 @@ def test_a_report_and_a_page_of_claims_that_are_older_than_the_tables_are_found(
     first, *_, last = wrong(results)
     assert first == f"report.html: there is no {scores[0]}, which table3 has; make report SCALE=tiny"
     assert last.startswith("claims.md: ") and last.endswith("Seeds: 2, not 1")
+
+
+def test_a_page_of_runs_on_another_copy_of_the_data_is_held_against_them(tmp_path: Path) -> None:
+    """Its digest is in their keys; whoever verifies need not have it."""
+    for task, sentences in (("mrpc", ["sentence1", "sentence2"]), ("sst2", ["sentence"])):
+        (copy := tmp_path / "data" / "glue" / task).mkdir(parents=True)
+        rows = pd.DataFrame({name: ["a", "b"] for name in sentences} | {"label": [0, 1]})
+        for split in ("train", "validation"):
+            rows.to_parquet(copy / f"{split}-00000-of-00001.parquet")
+    items = [{"id": i, "prediction": "1", "references": [str(i)], "split": "validation"} for i in range(2)]
+    asked = ["table=controls-glue", "scale=laptop", "method=controls/lora"]
+    here = [*asked, f"data_dir={tmp_path / 'data'}"]
+    cells, released = (grid_of(tmp_path, *words).cells for words in (here, asked))
+    assert not {cell.key for cell in cells} & {cell.key for cell in released}
+    for cell in cells:
+        keep_run(write_run(tmp_path, cell, {"accuracy": 50.0}, items), tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    render_table([*here, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
+    found = verify(["scale=laptop", f"results_dir={tmp_path}"], 0)
+    assert (found.pages, found.wrong) == (["controls-glue"], [])
 
 
 def entries(results: Path) -> list[Entry]:
