@@ -23,6 +23,7 @@ LORA_ON_E2E = 62.0  # BLEU on all 630 inputs, mean over the seeds
 COLUMNS = ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")
 STRANGERS = 0.02  # of E2E's texts may leave out the place's name; more are another input's texts
 DIVERGED = {"lora-rate": 3.0}  # whose training loss went up and stayed above this: the rate is part of the question
+ORDINARY = {"glue/mrpc": 77.70}  # what tests/helpers/ordinary_glue.py reaches; its floor is two points below
 STSB = 80.0  # Pearson's correlation in percent: 11 where the head was given a constant, 88 where it learns
 
 
@@ -49,6 +50,7 @@ def below(runs: Sequence[Run]) -> Iterable[str]:
     for run in runs:
         column, floor = UNTUNED.get(run.config["task"]["name"]) or answer(run)
         floor = STSB if run.config["task"]["name"] == "glue/stsb" else floor
+        floor = max(floor, ORDINARY.get(run.config["task"]["name"], floor + 2) - 2)
         if not floor < run.metrics[column] < 100:
             yield f"{run.name} ({run.key}): {column} {run.metrics[column]:.2f}, floor {floor:.2f}"
     for run in (run for run in runs if run.config["task"]["name"] == "e2e" and "input" in run.predictions()[0]):
@@ -82,7 +84,7 @@ def made(results: Path, task: str, scores: dict[str, float], items: Sequence[dic
         ("e2e", {"BLEU": 61.0}, "LoRA on E2E: BLEU 61.00"),
         ("e2e", {"BLEU": 0.0}, "BLEU 0.00, floor"),
         ("glue/mrpc", {"accuracy": 80.0}, None),
-        ("glue/mrpc", {"accuracy": 66.0}, "accuracy 66.00, floor 66.67"),
+        ("glue/mrpc", {"accuracy": 66.0}, "accuracy 66.00, floor 75.70"),
         ("glue/stsb", {"pearson": 11.0}, "pearson 11.00, floor 80.00"),
         ("glue/cola", {"matthews": 100.0}, "matthews 100.00"),
     ],
