@@ -68,5 +68,5 @@ def test_in_place_each_table_is_of_the_largest_scale_unless_one_is_asked_for(
 
 def test_a_table_that_the_scale_leaves_out_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTA_LORA_SCALE", "laptop")
-    loading.table.cache_clear()
+    loading.table_at.cache_clear()
     assert "XSum needs a pretrained encoder–decoder" in notebook.show_table("table3").text

@@ -34,7 +34,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DELTA_LORA_SCALE", raising=False)
     monkeypatch.delenv("DELTA_LORA_SEEDS", raising=False)
     monkeypatch.setenv("DELTA_LORA_RESULTS", str(tmp_path))
-    for kept in (loading.table, loading.grid, loading.similarity, loading.examples):
+    for kept in (loading.table_at, loading.grid, loading.similarity, loading.examples):
         kept.cache_clear()
 
 
@@ -136,7 +136,7 @@ def test_a_gain_can_be_over_a_row_of_another_table_also_from_files(
     from_runs = notebook.show_table("table7").html
     assert "+5.00 ▲" in from_runs and "+0.53" in from_runs, "λ = 5, and the paper's 70.13 - 69.60 of LoRA in Table 5"
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    loading.table.cache_clear()
+    loading.table_at.cache_clear()
     assert notebook.show_table("table7").html == from_runs
 
 
@@ -147,13 +147,13 @@ def test_a_table_is_shown_with_the_seeds_of_its_page(tmp_path: Path, monkeypatch
     assert "61.00" in notebook.show_table("table1").html, "one seed where nothing else is said"
     found = find_table(grid)
     write_table(found, table_view(found), tmp_path / "tiny")
-    for kept in (loading.table, loading.grid):
+    for kept in (loading.table_at, loading.grid):
         kept.cache_clear()
     assert "62.00 ± 1.00" in notebook.show_table("table1").html
     for cell in grid_of(tmp_path, "table=table1", "scale=tiny", "method=lora", "seed=4").cells:
         write_run(tmp_path, cell, dict.fromkeys(E2E, 90.0))
     monkeypatch.setenv("DELTA_LORA_SEEDS", "1,2,3,4")
-    for kept in (loading.table, loading.grid):
+    for kept in (loading.table_at, loading.grid):
         kept.cache_clear()
     assert "62.00 ± 1.00" in notebook.show_table("table1").html
 
@@ -173,7 +173,7 @@ def test_each_table_is_shown_at_the_largest_scale_that_has_it(tmp_path: Path, mo
     assert "+5.00" in seventh.html and "-15.00" not in seventh.html, "λ = 5 over LoRA of the tiny Table 5"
     assert "results of: laptop: table5; tiny: table7. Not comparable" in notebook.face().text
     monkeypatch.setenv("DELTA_LORA_SCALE", "tiny")
-    loading.table.cache_clear()
+    loading.table_at.cache_clear()
     assert "(scale tiny): " in notebook.show_table("table5").text
     assert notebook.face().text.startswith("Scale tiny. Not comparable")
 
@@ -200,7 +200,7 @@ def test_the_rendered_file_stands_in_where_the_runs_are_missing(tmp_path: Path) 
     write_table(found, table_view(found), tmp_path / "tiny")
     from_runs = notebook.show_table("table1").html
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    loading.table.cache_clear()
+    loading.table_at.cache_clear()
     assert notebook.show_table("table1").html == from_runs
     assert "61.25" in from_runs
 

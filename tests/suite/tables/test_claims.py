@@ -37,7 +37,7 @@ class MeanScore(Resampler):
         raise NotImplementedError
 
     def scores(self, counts: Any) -> dict[str, Any]:
-        return dict.fromkeys(E2E, counts @ np.array(self.values) / self.size)
+        return dict.fromkeys([*E2E, "accuracy"], counts @ np.array(self.values) / self.size)
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +219,21 @@ def test_the_controls_hold_delta_lora_against_lora_at_its_scale(tmp_path: Path, 
     assert comparison.endswith(" against LoRA, α 96, BLEU"), "a row that is a name stands without its heading"
     assert shown[:2] == ["within ±0.50", "+0.20"]
     assert view.base == "LoRA, α 32"
+
+
+def test_a_column_that_the_overrides_leave_out_is_not_run_and_one_that_no_table_has_is_a_line(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "table=controls-glue", "task=glue/mrpc", "scale=tiny", f"cache_dir={tmp_path / 'cache'}")
+    for cell in grid.cells:
+        lines = [{"id": i, "prediction": "1", "references": ["1"]} for i in range(ITEMS)]
+        write_run(tmp_path, cell, {"accuracy": 1.0}, lines)
+    table, view, _ = render.render_table(list(grid.overrides))
+    assert list(table.metrics) == ["MRPC"]
+    shown = [line for claim in view.claims for line in claim.comparisons.lines]
+    outcomes = {(line[0].rpartition(", ")[2], line[-1] == "not run") for line in shown}
+    assert outcomes == {("MRPC", False), ("SST-2", True)}
+    table.spec.claims[0].gains["WNLI"] = None
+    with pytest.raises(UserError, match="a claim names the column 'WNLI'; it can name "):
+        check_claims(table, render.bootstrap_of(table.grid))
 
 
 def test_sentences_of_ones_own_do_not_stand_among_the_papers() -> None:

@@ -60,7 +60,7 @@ def comparison_texts(table: Table, comparison: Comparison) -> list[str]:
         printed = f"{comparison.text_gain:+.2f} in the text, {printed} in the table"
     size = comparison.of_size or NONE
     column = comparison.column
-    if table.judged(column) != table.metrics[column]:  # of GLUE, where the table's cells show the best epoch
+    if column in table.metrics and table.judged(column) != table.metrics[column]:  # GLUE: cells show the best epoch
         column += f", {CROSS_FITTED.removeprefix('-')}"
     start = [f"{better} against {worse}, {column}", region_text(comparison.region, digits), printed]
     verdict = comparison.verdict.text(table.reproduces)

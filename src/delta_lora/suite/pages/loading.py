@@ -84,7 +84,6 @@ def load(name: str, at: str, command: str, from_runs: Callable[[], T], from_file
     return message(f"{name}: no finished run and no rendered file of it; make {command} SCALE={at}")
 
 
-@cache
 def table(name: str, at: str = "") -> Table | Shown:
     """A table of ``configs/table``, in numbers; where the scale has none, why.
 
@@ -92,7 +91,12 @@ def table(name: str, at: str = "") -> Table | Shown:
         name: its file's name.
         at: the scale; "": as `scale` has it.
     """
-    at = at or scale(f"{name}.csv")
+    return table_at(name, at or scale(f"{name}.csv"))
+
+
+@cache
+def table_at(name: str, at: str) -> Table | Shown:
+    """A table at a scale, loaded once."""
     if why := left_out(overrides(name, at)).get(name):
         return message(why_not(name, at, why))
     return load(

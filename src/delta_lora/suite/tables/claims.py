@@ -79,8 +79,9 @@ def check_claims(table: Table, bootstrap: PairedBootstrap) -> list[Claim]:
     named = {name for spec in table.spec.claims for name in (*spec.better, *spec.worse)}
     rows = claimed_rows(table, table.spec.named)  # the base's name is checked, too
     runs = {run.key: run for name in named for by_seed in rows[name].runs.values() for run in by_seed.values()}
-    for column in {column for spec in table.spec.claims for column in spec.gains} - set(table.metrics):
-        raise UserError(f"a claim names the column {column!r}; it can name {', '.join(table.metrics)}")
+    known = table.spec.metrics or [*table.spec.tasks]  # also of tasks that the overrides left out
+    for column in {column for spec in table.spec.claims for column in spec.gains} - set(known):
+        raise UserError(f"a claim names the column {column!r}; it can name {', '.join(known)}")
     with ThreadPoolExecutor(WORKERS) as pool:  # scoring is mostly waiting for METEOR's Java process
         list(pool.map(bootstrap.scores, runs.values()))
     return [check_claim(table, spec, rows, bootstrap) for spec in table.spec.claims]
@@ -104,7 +105,7 @@ def claimed_rows(table: Table, named: Set[str]) -> dict[str, Row]:
             whose = "the paper's table" if table.of_paper else "the table"
             raise UserError(f"a claim names the row {name!r}; {whose} has {', '.join(known)}")
         nothing = dict.fromkeys([*table.spec.columns, *COUNTS], "")
-        rows[name] = Row(name, name, {}, {}, nothing, {}, {column: {} for column in table.metrics})
+        rows[name] = Row(name, name, {}, {}, nothing, {}, {column: {} for column in table.spec.columns})
     return rows
 
 
@@ -116,7 +117,7 @@ def check_claim(table: Table, spec: ClaimSpec, rows: Mapping[str, Row], bootstra
         sign = table.spec.sign(column)
         left, right = ([row.runs[column] for row in side] for side in (better, worse))
         printed.append(printed_gain(better, worse, column, sign))
-        gain = bootstrap.gain(left, right, table.judged(column), sign)
+        gain = bootstrap.gain(left, right, table.judged(column), sign) if column in table.metrics else None
         judged.append(Judged(gain, region(spec, column), printed[-1]))
     ours, verdicts = judge(judged, spec.quantifier)
     comparisons = [
