@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> None:
     from delta_lora.suite.pages.verify import verify  # imported late: --help answers at once
 
     given = [word.removeprefix("sample=") for word in arguments if word.startswith("sample=")]
-    if given and not given[-1].isdecimal():
-        raise UserError(f"sample={given[-1]} is no number of records; give one, or leave it out for all")
+    if given and not (given[-1].isdecimal() and int(given[-1])):
+        raise UserError(f"sample={given[-1]} is no number of records from 1 on; give one, or leave it out for all")
     found = verify([word for word in arguments if not word.startswith("sample=")], int(given[-1]) if given else None)
     for line in found.wrong:
         print(f"wrong: {line}", file=sys.stderr)

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.suite.config.grid import GridCell, compose_grid
-from delta_lora.suite.pages.figure_page import render_figure3
+from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image, look
 from delta_lora.suite.pages.render import find_table, write_table
 from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.records.records import run_folder
-from delta_lora.suite.tables.csv_file import read_table
+from delta_lora.suite.tables.csv_file import read_table, seeds_in
 from delta_lora.suite.tables.figure3 import Figure3, read_csv
 from delta_lora.suite.tables.figure3_claims import check_similarity
 from delta_lora.suite.tables.gain import Gain
@@ -98,6 +98,20 @@ def test_the_page_says_how_many_singular_values_matter(runs: list[str], tmp_path
     squares = np.linspace(5.0, 1.0, 8) ** 2
     shown = f"| 8 | 8 | {squares.sum() / 25:.2f} | 6.00 | {100 * squares[4:].sum() / squares.sum():.1f}% |"
     assert next(line for line in page.splitlines() if line.startswith("| Delta-LoRA")).endswith(shown)
+
+
+def test_methods_are_compared_on_the_seeds_that_all_have(runs: list[str], tmp_path: Path) -> None:
+    render_figure3(runs)
+    text = (tmp_path / "tiny" / "figure3.csv").read_text(encoding="utf-8")
+    frame = read_csv(text)
+    assert seeds_in(text) == [1, 2, 3], "so a page that is made again is of the same seeds"
+    means = {tuple(line[:2]) for line in rank_texts(frame[(frame.method == "lora") | (frame.seed < 3)]).lines}
+    assert ("LoRA (repr.)", f"{0.9 - 0.025 + 0.0015:.4f}") in means, "seeds 1 and 2, as the others, without 3"
+    for drawn in (draw_similarity, draw_spectra):
+        panel = drawn(frame[(frame.method == "lora") | (frame.seed == 2)]).axes[-1]
+        assert not panel.collections, "one seed has no range"
+    apart = frame[((frame.method == "lora") & (frame.seed == 1)) | ((frame.method != "lora") & (frame.seed == 2))]
+    assert len(rank_texts(apart).lines) == 4, "no seed is shared: each as it is"
 
 
 def test_the_figure_has_one_learning_rate_and_lora_at_delta_loras_scale() -> None:

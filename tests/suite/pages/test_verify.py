@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
 from helpers import script
@@ -13,7 +14,7 @@ from helpers.table_records import grid_of, write_run
 
 from delta_lora.errors import UserError
 from delta_lora.suite.pages.claims_page import render_claims
-from delta_lora.suite.pages.figure_page import render_figure3
+from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.verify import same, verify
 from delta_lora.suite.pages.view import Entry, table_view
@@ -21,6 +22,7 @@ from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import kept_runs, write_record
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.compare import resampler_of
+from delta_lora.suite.tables.figure3 import read_csv as read_csv_file
 
 pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once
 
@@ -171,6 +173,26 @@ def test_a_report_and_a_page_of_claims_that_are_older_than_the_tables_are_found(
     assert last.startswith("claims.md: ") and last.endswith("Seeds: 2, not 1")
 
 
+def test_notebooks_that_are_older_than_the_tables_are_found(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = results / "repository"
+    shutil.copytree(results / "tiny", root / "results" / "tiny")
+    monkeypatch.setattr("delta_lora.suite.pages.verify.ROOT", root)
+    monkeypatch.setenv("DELTA_LORA_RESULTS", str(root / "results"))
+    scores = [e.text for e in entries(results) if e.value is not None]
+    output = nbformat.v4.new_output("display_data", {"text/html": " ".join(scores)})
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    (root / "notebooks").mkdir()
+    nbformat.write(made, root / "notebooks" / "tables.ipynb")
+    found = verify(["scale=tiny", f"results_dir={root / 'results'}"], 1)
+    assert (found.pages, found.wrong) == (["table3", "notebooks"], [])
+    output["data"]["text/html"] = " ".join(scores).replace(scores[0], "")
+    nbformat.write(made, root / "notebooks" / "tables.ipynb")
+    assert wrong(root / "results", 1) == [f"notebooks: there is no {scores[0]}, which table3 has; make notebooks"]
+    (root / "notebooks" / "tables.ipynb").write_text("[]")
+    with pytest.raises(UserError, match="is no notebook that can be read"):
+        wrong(root / "results", 1)
+
+
 def test_a_page_of_runs_on_another_copy_of_the_data_is_held_against_them(tmp_path: Path) -> None:
     """Its digest is in their keys; whoever verifies need not have it."""
     for task, sentences in (("mrpc", ["sentence1", "sentence2"]), ("sst2", ["sentence"])):
@@ -200,6 +222,9 @@ def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytes
     verify = script("verify")
     verify.main(["scale=tiny", f"results_dir={results}", "sample=3"])
     assert "3 kept records, 3 of them scored anew; table3: 0 wrong" in capsys.readouterr().out
+    for given in ("0", "-1", "three"):
+        with pytest.raises(UserError, match=f"sample={given} is no number of records from 1 on"):
+            verify.main(["scale=tiny", f"results_dir={results}", f"sample={given}"])
     sealed_anew(folder_of_lora(results), metrics={"Rouge-1": 1.0})
     with pytest.raises(SystemExit) as ended:
         verify.main(["scale=tiny", f"results_dir={results}", "sample=3"])
@@ -220,6 +245,14 @@ def test_a_changed_number_of_the_figure_is_found(tmp_path: Path) -> None:
     here = ["scale=tiny", f"results_dir={tmp_path}"]
     assert (verify(here, 0).pages, verify(here, 0).wrong) == (["figure3"], [])
     file = tmp_path / "tiny" / "figure3.csv"
+    means = " ".join(
+        text for line in rank_texts(read_csv_file(file.read_text(encoding="utf-8"))).lines for text in line
+    )
+    (report := tmp_path / "tiny" / "report.html").write_text(means, encoding="utf-8")
+    assert verify(here, 0).wrong == []
+    report.write_text(means.replace("0.8900", "0.8600"), encoding="utf-8")
+    assert verify(here, 0).wrong == ["report.html: there is no 0.8900, which figure3 has; make report SCALE=tiny"]
+    report.unlink()
     file.write_text(file.read_text(encoding="utf-8").replace(",0.9,", ",0.99,", 1), encoding="utf-8")
     (line_found,) = verify(here, 0).wrong
     assert line_found.startswith("figure3.csv: ") and ".h.0." in line_found and "cosine: 0.99, not 0.9" in line_found

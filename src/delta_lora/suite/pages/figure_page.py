@@ -13,7 +13,7 @@ from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
 from delta_lora.suite.pages.provenance import facts, models, warning
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
-from delta_lora.suite.tables.figure3 import Figure3, find_figure3, to_csv
+from delta_lora.suite.tables.figure3 import Figure3, find_figure3, shared_seeds, to_csv
 from delta_lora.suite.tables.figure3_claims import CheckedSimilarity, check_similarity, share_texts
 from delta_lora.suite.tables.table import comparable
 
@@ -26,7 +26,8 @@ RANK_NOTE = (
     "difference of two products of rank r, so its rank is at most 2r, whatever the number of weights that move. A rank "
     "counts every singular value above rounding; how many of them matter say the stable rank ‖W − W₀‖² / σ₁², the "
     "entropy rank exp(−Σ p ln p) with p = σ / Σσ (Roy and Vetterli 2007), and the part of the energy ‖W − W₀‖² "
-    "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices."
+    "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices, of the seeds that "
+    "all methods have."
 )
 SAME_RATE = (
     "All methods have one learning rate here, as in the paper, since an update's length grows with the rate; LoRA at "
@@ -91,12 +92,12 @@ def title(figure: Figure3) -> str:
 
 
 def rank_texts(frame: pd.DataFrame) -> Texts:
-    """A line per method under `RANK_HEADS` and `SPECTRUM`, over its blocks, both projections and all seeds.
+    """A line per method under `RANK_HEADS` and `SPECTRUM`, over its blocks, both projections and the shared seeds.
 
     A ``figure3.csv`` that was rendered before they were measured has nothing for `SPECTRUM`.
     """
     lines, measured = [], [name for name in SPECTRUM if name in frame]
-    for label, part in frame.groupby("label", sort=False):
+    for label, part in shared_seeds(frame).groupby("label", sort=False):
         cosine, rank, moved = part["cosine"], part["rank"], part["update_norm"] / part["weight_norm"]
         limits = sorted({text for text in part["rank_limit"] if text}, key=int)
         ranks = f"{rank.min():.0f}" + (f" to {rank.max():.0f}" if rank.max() > rank.min() else "")

@@ -24,6 +24,7 @@ from delta_lora.suite.pages.loading import (
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import table_view
+from delta_lora.suite.tables.figure3 import shared_seeds
 from delta_lora.suite.tables.spec import names_with, own_tables
 from delta_lora.suite.tables.table import Table
 
@@ -104,11 +105,9 @@ def show_shape(name: str) -> Shown:
 def show_similarity() -> Shown | Picture:
     """Figure 3."""
     found = similarity()
-    return (
-        found
-        if isinstance(found, Shown)
-        else Picture(image(draw_similarity(found), "png"), f"Figure 3, scale {scale('figure3.csv')}")
-    )
+    if isinstance(found, Shown):
+        return found
+    return Picture(image(draw_similarity(found), "png"), f"Figure 3, scale {scale('figure3.csv')}")
 
 
 def show_spectra() -> Shown | Picture:
@@ -120,9 +119,13 @@ def show_spectra() -> Shown | Picture:
 
 
 def show_ranks() -> Shown:
-    """How far each method moves the weights, and the rank of its updates."""
+    """How far each method moves the weights, and the rank of its updates, with the seeds of Figure 3 above."""
     found = similarity()
-    return found if isinstance(found, Shown) else plain_table(rank_texts(found))
+    if isinstance(found, Shown):
+        return found
+    seeds = ", ".join(map(str, sorted(shared_seeds(found)["seed"].unique())))
+    said, shown = message(f"Scale {scale('figure3.csv')}; seeds that all methods have: {seeds}."), rank_texts(found)
+    return Shown(said.html + plain_table(shown).html, f"{said.text}\n{plain_table(shown).text}")
 
 
 def show_claims() -> Shown:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from delta_lora.files import write_whole
 from delta_lora.suite.pages.words import setting_head
+from delta_lora.suite.tables.figure3 import shared_seeds
 from delta_lora.suite.tables.table import Table
 
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -158,8 +159,9 @@ def draw_similarity(frame: pd.DataFrame) -> Figure:
     """Figure 3: for W_q and W_v the cosine to the pretrained weights over blocks, a line per method.
 
     Args:
-        frame: of `Figure3`; several seeds give means, with their range as a band.
+        frame: of `Figure3`; of the seeds that all methods have means, with their range as a band.
     """
+    frame = shared_seeds(frame)
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -198,8 +200,9 @@ def draw_spectra(frame: pd.DataFrame) -> Figure:
     """What the paper does not show: each update's singular values, as parts of the largest, and its rank by block.
 
     Args:
-        frame: of `Figure3`. The lines are medians over blocks and seeds, the bands their range.
+        frame: of `Figure3`. The lines are medians over blocks and the shared seeds, the bands their range.
     """
+    frame = shared_seeds(frame)
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -20,7 +20,9 @@ from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.settings import make_task
-from delta_lora.suite.pages import claims_page
+from delta_lora.suite.pages import claims_page, loading
+from delta_lora.suite.pages.figure_page import rank_texts
+from delta_lora.suite.pages.loading import ROOT
 from delta_lora.suite.pages.markdown import markdown_entry, markdown_row
 from delta_lora.suite.pages.render import bootstrap_of, texts_of
 from delta_lora.suite.pages.view import table_view
@@ -71,13 +73,15 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             found.wrong.append(f"{named(folder)}: {error}")
     chosen = {run.key for run in spread(runs, sample)}
     runs = [scored_anew(run, found) if run.key in chosen else run for run in runs]
-    tables = []
+    tables: list[Table] = []
+    numbers: dict[str, list[str]] = {}
     for name in names_with("table"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
             tables.append(build_table(of_any_copy(grid_of(page, here.scale.name, results), runs), runs))
             found.wrong += check_table(tables[-1], page, whole=sample is None)
+            numbers[name] = scores_of(tables[-1])
     for name in names_with("figure"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
@@ -85,12 +89,19 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             frame = figure3.build_figure3(of_any_copy(grid_of(page, here.scale.name, results), runs), runs).frame
             made = figure3.to_csv(frame) if len(frame) else ""
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
+            numbers[name] = [text for line in rank_texts(frame).lines for text in line[1:5]] if made else []
     if not (found.records or found.pages):
         raise UserError(f"{results / here.scale.name} has neither kept records nor a rendered table: nothing to verify")
     report, claims = (results / here.scale.name / name for name in ("report.html", "claims.md"))
     if report.is_file():
         found.pages.append("report")
-        found.wrong += check_report(report, tables)
+        shown = report.read_text(encoding="utf-8")
+        found.wrong += lacking(report.name, shown, numbers, f"make report SCALE={here.scale.name}")
+    if results == ROOT / "results" and (notebooks := sorted((ROOT / "notebooks").glob("*.ipynb"))):
+        found.pages.append("notebooks")
+        shown = "".join(map(outputs_of, notebooks))
+        largest = {name: texts for name, texts in numbers.items() if loading.scale(f"{name}.csv") == here.scale.name}
+        found.wrong += lacking("notebooks", shown, largest, "make notebooks")
     if claims.is_file() and sample is None:
         found.pages.append("claims")
         found.wrong += check_claims_page(claims, here.scale.name, results, runs)
@@ -173,14 +184,32 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
     return wrong
 
 
-def check_report(report: Path, tables: Iterable[Table]) -> Iterator[str]:
-    """The scores that a report lacks, whatever seeds it was asked for: it was made before the tables were."""
-    text, command = report.read_text(encoding="utf-8"), f"make report SCALE={report.parent.name}"
-    for table in tables:
-        entries = [entry for line in table_view(table).lines for entry in line if entry.value is not None]
-        for score in dict.fromkeys(entry.text.partition(" (")[0] for entry in entries):
-            if escape(score) not in text:
-                yield f"{report.name}: there is no {score}, which {table.name} has; {command}"
+def scores_of(table: Table) -> list[str]:
+    """A table's scores as they are shown, whatever seeds were asked for."""
+    entries = [entry for line in table_view(table).lines for entry in line if entry.value is not None]
+    return [entry.text.partition(" (")[0] for entry in entries]
+
+
+def lacking(page: str, shown: str, numbers: Mapping[str, Iterable[str]], command: str) -> Iterator[str]:
+    """The numbers of tables and figures that a page lacks: it was made before they were."""
+    for name, texts in numbers.items():
+        for text in dict.fromkeys(texts):
+            if escape(text) not in shown:
+                yield f"{page}: there is no {text}, which {name} has; {command}"
+
+
+def outputs_of(notebook: Path) -> str:
+    """The HTML that a notebook's cells show.
+
+    Raises:
+        UserError: it is no notebook.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        return "".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{notebook} is no notebook that can be read ({error}); git checkout it") from None
 
 
 def check_claims_page(page: Path, scale: str, results: Path, runs: Sequence[Run]) -> Iterator[str]:

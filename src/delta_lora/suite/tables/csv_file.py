@@ -89,9 +89,10 @@ def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None)
 
 
 def seeds_in(text: str) -> list[int]:
-    """All seeds of a file of `to_csv`, ascending; none of another file."""
-    lines = csv.DictReader(StringIO(text))
+    """All seeds of a file of `to_csv`, or of Figure 3's with its column of them; ascending, none of another file."""
+    lines = list(csv.DictReader(StringIO(text)))
     texts = [value for line in lines for name, value in line.items() if str(name).endswith(BY_SEED)]
+    texts += [f"{line['seed']}=" for line in lines if line.get("seed")]
     return sorted({int(seed) for seed in re.findall(r"(\d+)=", " ".join(texts))})
 
 

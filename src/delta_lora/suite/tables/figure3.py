@@ -108,6 +108,12 @@ def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
     return Figure3(grid.table or "figure3", spec, grid, pd.DataFrame(rows), used, problems)
 
 
+def shared_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that all methods have, on which they can be compared; all rows where there is none."""
+    seeds = set.intersection(*(set(part["seed"]) for _, part in frame.groupby("label")))
+    return frame[frame["seed"].isin(seeds)] if seeds else frame
+
+
 def figure_spec(config: DictConfig) -> FigureSpec:
     """The ``figure`` section of a composed configuration."""
     spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FigureSpec), config.figure))
