@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from delta_lora.files import HubFiles, WebFile
 
+PINNED = "pinned"  # the fingerprint of the released data
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
@@ -189,13 +190,13 @@ class Task(ABC):
 
             return f"generated-{data.version(self.settings.name)}"
         if not self.local:
-            return "pinned"
+            return PINNED
         folder = self.fetch()
         try:
             digest = digest_of({path.relative_to(folder).as_posix(): known_sha256(path) for path in self.files(folder)})
         except OSError as error:
             raise UserError(f"{folder} cannot be read ({error})") from error
-        return "pinned" if digest == self.released() else digest
+        return PINNED if digest == self.released() else digest
 
     def revision(self) -> str:
         """Which data a run was made on, for its record: the original's commit, or what tells other files apart."""

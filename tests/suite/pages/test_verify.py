@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import nbformat
 import pandas as pd
 import pytest
 from helpers import script
-from helpers.table_records import grid_of, write_run
+from helpers.table_records import ENVIRONMENT, grid_of, write_run
 
 from delta_lora.errors import UserError
+from delta_lora.suite.config.key import RECIPE, run_key
+from delta_lora.suite.config.settings import make_task
 from delta_lora.suite.pages.claims_page import render_claims
 from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
 from delta_lora.suite.pages.render import render_table
@@ -193,8 +196,11 @@ def test_notebooks_that_are_older_than_the_tables_are_found(results: Path, monke
         wrong(root / "results", 1)
 
 
-def test_a_page_of_runs_on_another_copy_of_the_data_is_held_against_them(tmp_path: Path) -> None:
-    """Its digest is in their keys; whoever verifies need not have it."""
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE - 1])
+def test_a_page_of_runs_on_another_copy_of_the_data_is_of_them_wherever_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: int
+) -> None:
+    """Its digest is in their keys; whoever renders or verifies need not have it. An older recipe stays out."""
     for task, sentences in (("mrpc", ["sentence1", "sentence2"]), ("sst2", ["sentence"])):
         (copy := tmp_path / "data" / "glue" / task).mkdir(parents=True)
         rows = pd.DataFrame({name: ["a", "b"] for name in sentences} | {"label": [0, 1]})
@@ -205,10 +211,23 @@ def test_a_page_of_runs_on_another_copy_of_the_data_is_held_against_them(tmp_pat
     here = [*asked, f"data_dir={tmp_path / 'data'}"]
     cells, released = (grid_of(tmp_path, *words).cells for words in (here, asked))
     assert not {cell.key for cell in cells} & {cell.key for cell in released}
+    monkeypatch.setattr("delta_lora.suite.config.key.RECIPE", recipe)
     for cell in cells:
-        keep_run(write_run(tmp_path, cell, {"accuracy": 50.0}, items), tmp_path)
+        task = make_task(cell.config)
+        environment = ENVIRONMENT | {"data_revision": task.revision()}
+        cell = replace(cell, key=run_key(cell.config, task))
+        keep_run(write_run(tmp_path, cell, {"accuracy": 50.0}, items, environment=environment), tmp_path)
     shutil.rmtree(tmp_path / "runs")
-    render_table([*here, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
+    monkeypatch.setattr("delta_lora.suite.config.key.RECIPE", RECIPE)
+    elsewhere = [*asked, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"]
+    if recipe != RECIPE:
+        with pytest.raises(UserError, match="no finished run of this table"):
+            render_table(elsewhere)
+        return
+    render_table(elsewhere)
+    page = (tmp_path / "laptop" / "controls-glue.md").read_text(encoding="utf-8")
+    assert "Runs: 2 of 2 · Seed: 1" in page
+    assert "Data: files that are not the released ones in 2 of the runs (docs/data.md)" in page
     found = verify(["scale=laptop", f"results_dir={tmp_path}"], 0)
     assert (found.pages, found.wrong) == (["controls-glue"], [])
 

@@ -16,19 +16,22 @@ from delta_lora.tasks.settings import LOSS, GenerationSettings
 RECIPE = 3  # part of every key: raise it when a change of the code changes a run's numbers
 
 
-def run_key(config: DictConfig, task: Task) -> str:
+def run_key(config: DictConfig, task: Task, data: str | None = None) -> str:
     """16 hex digits of a hash over everything that can change the run's numbers.
 
     Two configurations with the same key give the same numbers, so a cell that stands in several tables is trained
     once. Numbers are compared by value (2 and 2.0 are the same). Which settings are in it, their own classes say
     (``in_key`` of :func:`delta_lora.settings.setting`).
+
+    Args:
+        data: what the data are, where that is not what ``task`` has at hand: `PINNED`, or a digest of files.
     """
     model = checked(ModelSettings, config.model, "model")
     method: Any = OmegaConf.to_container(config.method, resolve=True)
     parts: dict[str, Any] = {
         "recipe": RECIPE,
         "seed": config.seed,
-        "data": task.fingerprint(),
+        "data": task.fingerprint() if data is None else data,
         "model": key_part(model),
         "task": key_part(task.settings),
         "method": without(method, "outside_key"),

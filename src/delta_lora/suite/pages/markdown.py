@@ -14,8 +14,8 @@ CLAIM_NOTE = (
     "seeds of the difference on all inputs that were scored. Interval: 95 %, with the error of the runs and of these "
     "inputs (10,000 draws of them); with one run, of the inputs alone. The paper's size: no, where the interval lacks "
     "the paper's gain; yes, where it holds that and not 0. No verdict below three seeds, a provisional one below five. "
-    "Of the verdicts on comparisons only those that decide their sentence alone (of all: it fails; of any: it holds) are "
-    "adjusted for how many there are (docs/statistics.md)."
+    "Of the verdicts on comparisons only those that decide their sentence alone (of all: it fails; of any: it holds) "
+    "are adjusted for how many there are (docs/statistics.md)."
 )
 SHAPE_NOTE = (
     "Best of ours: among the rows that have been run. Spearman's ρ: the rank correlation of our column with the "

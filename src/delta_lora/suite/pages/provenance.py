@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables.build import copy_of
 from delta_lora.suite.tables.shape import different_seeds
 from delta_lora.suite.tables.table import Table, comparable
 
@@ -68,12 +69,14 @@ def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
         for env in environments
     ]
     wall = timedelta(seconds=round(sum(run.train["wall_seconds"] for run in runs)))
+    copies = sum(copy_of(run) is not None for run in runs)
     extra = [item for item in grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
     return [
         f"Scale: {grid.config.scale.name}",
         f"Runs: {len(runs)} of {len({cell.key for cell in grid.cells})}",
         f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}",
         *([f"Overrides: {' '.join(extra)}"] if extra else []),
+        *([f"Data: files that are not the released ones in {copies} of the runs (docs/data.md)"] if copies else []),
         f"Device: {tally([env['device'] for env in environments])}",
         f"Versions: {tally(versions)}",
         f"Commit: {tally([commit(env.get('git_commit')) for env in environments])}",

@@ -10,16 +10,11 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
-from delta_lora.suite.config.key import run_key
-from delta_lora.suite.config.settings import make_task
 from delta_lora.suite.pages import claims_page, loading
 from delta_lora.suite.pages.figure_page import rank_texts
 from delta_lora.suite.pages.loading import ROOT
@@ -79,14 +74,14 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
-            tables.append(build_table(of_any_copy(grid_of(page, here.scale.name, results), runs), runs))
+            tables.append(build_table(grid_of(page, here.scale.name, results), runs))
             found.wrong += check_table(tables[-1], page, whole=sample is None)
             numbers[name] = scores_of(tables[-1])
     for name in names_with("figure"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
-            frame = figure3.build_figure3(of_any_copy(grid_of(page, here.scale.name, results), runs), runs).frame
+            frame = figure3.build_figure3(grid_of(page, here.scale.name, results), runs).frame
             made = figure3.to_csv(frame) if len(frame) else ""
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
             numbers[name] = [text for line in rank_texts(frame).lines for text in line[1:5]] if made else []
@@ -146,23 +141,6 @@ def grid_of(page: Path, scale: str, results: Path) -> Grid:
     return replace(compose_grid([*words, f"results_dir={results}", "data_dir=null"]), overrides=tuple(words))
 
 
-def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
-    """A grid whose cells without a record of the released data take one of another copy of them.
-
-    What a copy's files hold is part of a key, and the pages are of the records, whatever data are here.
-    """
-    known = {run.key for run in runs}
-    others = {released_key(run): run.key for run in runs} if {cell.key for cell in grid.cells} - known else {}
-    cells = (cell if cell.key in known else replace(cell, key=others.get(cell.key, cell.key)) for cell in grid.cells)
-    return replace(grid, cells=tuple(cells))
-
-
-def released_key(run: Run) -> str:
-    """The key that a run of these settings has on the released data."""
-    settings: dict[Any, Any] = {**run.config, "data_dir": None}
-    return run_key(config := DictConfig(settings), make_task(config))
-
-
 def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
     """Where a table's files differ from what its records give.
 
@@ -217,7 +195,7 @@ def check_claims_page(page: Path, scale: str, results: Path, runs: Sequence[Run]
     seeds = re.search(r"^From \d+ runs, seeds ([0-9, ]+)\.$", page.read_text(encoding="utf-8"), re.MULTILINE)
     asked = "1" if seeds is None else seeds[1].replace(" ", "")
     grids = claims_page.paper_grids([f"scale={scale}", f"seed={asked}", f"results_dir={results}", "data_dir=null"])
-    sentences = claims_page.collect([of_any_copy(grid, runs) for grid in grids], runs)
+    sentences = claims_page.collect(grids, runs)
     yield from line_differences(page, claims_page.page(sentences, grids[0]))
     made = claims_page.to_csv(sentences.sentences)
     yield from differences(page.with_suffix(".csv"), made, ("where", "sentence", "Comparison"))

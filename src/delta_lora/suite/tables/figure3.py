@@ -16,7 +16,7 @@ from delta_lora.places import place
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run, read_runs
-from delta_lora.suite.tables.build import missing_facts
+from delta_lora.suite.tables.build import missing_facts, of_any_copy
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank", "entropy_rank")
@@ -85,7 +85,7 @@ def find_figure3(overrides: Sequence[str]) -> Figure3:
 
 def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
     """Collect what the records of a grid's cells say; a record that says nothing usable is a problem, not a guess."""
-    spec = figure_spec(grid.config)
+    grid, spec = of_any_copy(grid, runs), figure_spec(grid.config)
     by_key = {run.key: run for run in runs}
     rows: list[dict[str, Any]] = []
     used, problems = [], []
