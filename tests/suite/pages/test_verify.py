@@ -17,9 +17,10 @@ from delta_lora.errors import UserError
 from delta_lora.suite.config.key import RECIPE, run_key
 from delta_lora.suite.config.settings import make_task
 from delta_lora.suite.pages.claims_page import render_claims
+from delta_lora.suite.pages.differences import same
 from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
 from delta_lora.suite.pages.render import render_table
-from delta_lora.suite.pages.verify import same, verify
+from delta_lora.suite.pages.verify import verify
 from delta_lora.suite.pages.view import Entry, table_view
 from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import kept_runs, write_record

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from delta_lora.suite.config.grid import Grid
 from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
-from delta_lora.suite.tables.build import copy_of
+from delta_lora.suite.tables.copies import copy_of
 from delta_lora.suite.tables.shape import different_seeds
 from delta_lora.suite.tables.table import Table, comparable
 

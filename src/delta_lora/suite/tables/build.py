@@ -1,27 +1,22 @@
 """From run records to a table, each cell ours beside the paper's."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import suppress
-from dataclasses import replace
 from statistics import mean
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
 from delta_lora import paper
 from delta_lora.errors import UserError
 from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
-from delta_lora.suite.config.key import run_key
-from delta_lora.suite.config.settings import make_task
 from delta_lora.suite.records.divergence import run_diverged
 from delta_lora.suite.records.records import Run
+from delta_lora.suite.tables.copies import of_any_copy
 from delta_lora.suite.tables.spec import OF, TableSpec, names_with, table_spec
 from delta_lora.suite.tables.table import COUNTS, NOT_PRINTED, QUOTED, Number, Row, Table
-from delta_lora.tasks.base import PINNED
 
 LONGEST = 10**9  # seconds that a run can say it took: 30 years
 MOST_PARAMETERS = 10**15
@@ -70,46 +65,6 @@ def build_table(grid: Grid, runs: Sequence[Run], borrowing: bool = True) -> Tabl
         rows.append(make_row(spec, name, members, lines.get(name, {}), found))
     metrics = {column: metric for cell in grid.cells for column, metric in cell_metrics(spec, cell).items()}
     return Table(grid.table, spec, grid, metrics, rows, list(problems), borrow(spec, grid, runs) if borrowing else {})
-
-
-def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
-    """A grid whose cells without a run on the data here take one of the same settings on another copy of the data.
-
-    What a copy's files hold is part of a key. Pages are of the records, whatever data are here, and say so
-    (`delta_lora.suite.pages.provenance.facts`); only training asks for the copy at hand.
-    """
-    known = {run.key for run in runs}
-    others = {found: run.key for run in runs if (digest := copy_of(run)) and (found := released_key(run, digest))}
-    if not others or not {cell.key for cell in grid.cells} - known:
-        return grid
-
-    def placed(cell: GridCell) -> GridCell:
-        if cell.key in known:
-            return cell
-        released = without_data_dir(cell.config)
-        return replace(cell, key=others.get(run_key(released, make_task(released), PINNED), cell.key))
-
-    return replace(grid, cells=tuple(placed(cell) for cell in grid.cells))
-
-
-def copy_of(run: Run) -> str | None:
-    """The digest of the files that a run was made on, where they are not the released ones."""
-    said, _, digest = str(run.environment.get("data_revision")).partition(", ")
-    return digest if said == "local" and digest != PINNED else None
-
-
-def released_key(run: Run, digest: str) -> str | None:
-    """The key that a run has on the released data; None where its key is not that of its settings and files now."""
-    with suppress(UserError, OmegaConfBaseException):  # settings of another version
-        config = without_data_dir(run.config)
-        task = make_task(config)
-        return run_key(config, task, PINNED) if run_key(config, task, digest) == run.key else None
-    return None
-
-
-def without_data_dir(config: Mapping[Any, Any]) -> DictConfig:
-    """A copy of a configuration that has no data at hand."""
-    return DictConfig({**config, "data_dir": None})
 
 
 def borrow(spec: TableSpec, grid: Grid, runs: Sequence[Run]) -> dict[str, Row]:

@@ -16,7 +16,8 @@ from delta_lora.places import place
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.records.records import Run, read_runs
-from delta_lora.suite.tables.build import missing_facts, of_any_copy
+from delta_lora.suite.tables.build import missing_facts
+from delta_lora.suite.tables.copies import of_any_copy
 
 FILE = "similarity.json"
 NUMBERS = ("cosine", "weight_norm", "update_norm", "rank", "entropy_rank")

@@ -1,0 +1,56 @@
+"""Records made on other copies of the data: what a copy's files hold is part of a key."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from delta_lora.errors import UserError
+from delta_lora.suite.config.grid import Grid, GridCell
+from delta_lora.suite.config.key import run_key
+from delta_lora.suite.config.settings import make_task
+from delta_lora.suite.records.records import Run
+from delta_lora.tasks.base import PINNED
+
+
+def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
+    """A grid whose cells without a run on the data here take one of the same settings on another copy of the data.
+
+    Pages are of the records, whatever data are here, and say so
+    (`delta_lora.suite.pages.provenance.facts`); only training asks for the copy at hand.
+    """
+    known = {run.key for run in runs}
+    others = {found: run.key for run in runs if (digest := copy_of(run)) and (found := released_key(run, digest))}
+    if not others or not {cell.key for cell in grid.cells} - known:
+        return grid
+
+    def placed(cell: GridCell) -> GridCell:
+        if cell.key in known:
+            return cell
+        released = without_data_dir(cell.config)
+        return replace(cell, key=others.get(run_key(released, make_task(released), PINNED), cell.key))
+
+    return replace(grid, cells=tuple(placed(cell) for cell in grid.cells))
+
+
+def copy_of(run: Run) -> str | None:
+    """The digest of the files that a run was made on, where they are not the released ones."""
+    said, _, digest = str(run.environment.get("data_revision")).partition(", ")
+    return digest if said == "local" and digest != PINNED else None
+
+
+def released_key(run: Run, digest: str) -> str | None:
+    """The key that a run has on the released data; None where its key is not that of its settings and files now."""
+    with suppress(UserError, OmegaConfBaseException):  # settings of another version
+        config = without_data_dir(run.config)
+        task = make_task(config)
+        return run_key(config, task, PINNED) if run_key(config, task, digest) == run.key else None
+    return None
+
+
+def without_data_dir(config: Mapping[Any, Any]) -> DictConfig:
+    """A copy of a configuration that has no data at hand."""
+    return DictConfig({**config, "data_dir": None})
