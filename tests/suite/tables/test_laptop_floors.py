@@ -124,20 +124,29 @@ def test_the_controls_page_prints_its_own_numbers(
     assert f"for {equal} of {items} inputs" in page
 
 
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def readme_rows(results: Path) -> list[str]:
     """README's Table 1 and Delta-LoRA's gain over LoRA with its interval, as the committed CSVs give them."""
-    with (results / "table1.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(results / "table1.csv")
     most = max(int(row[f"{column} seeds"] or 0) for row in rows for column in COLUMNS)
     lines = []
     for row in rows:
         if row["status"] != "run":
             continue
         sd, seeds = row["BLEU sd"], int(row["BLEU seeds"])
-        cells = [f"{float(row[name]):.2f}" + (f" ± {float(row[f'{name} sd']):.2f}" if sd else "") for name in COLUMNS]
+        cells = []
+        for name in COLUMNS:
+            shown = f"{float(row[name]):.2f}" + (f" ± {float(row[f'{name} sd']):.2f}" if sd else "")
+            gain = row[f"{name} gain"]
+            cells.append(shown + (f"<br><sub>{float(gain):+.2f}</sub>" if gain else ""))
         lines.append(f"| {row['label']} | {seeds} of {most} | {' | '.join(cells)} |")
-    with (results / "claims.csv").open(encoding="utf-8", newline="") as file:
-        gains = [row for row in csv.DictReader(file) if row["sentence"] == "Delta-LoRA beats LoRA on E2E (§5.2)"]
+    gains = [
+        row for row in csv_rows(results / "claims.csv") if row["sentence"] == "Delta-LoRA beats LoRA on E2E (§5.2)"
+    ]
     cells = [f"{row['Our gain']} ({row['95 % interval']})" for row in gains]
     return [
         *lines,
@@ -148,3 +157,47 @@ def readme_rows(results: Path) -> list[str]:
 def test_the_readme_shows_the_committed_table() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [row for row in readme_rows(ROOT / "results" / "laptop") if row not in readme] == []
+
+
+NUMBER = r"[+−-]?\d+\.\d+"
+INTERVAL = rf"(?:\((?:95 % interval )?|, )({NUMBER}) to ({NUMBER})"
+
+
+def intervals(text: str) -> set[tuple[str, str]]:
+    """``(−0.66 to +0.50)`` and the like, as (low, high) with their digits."""
+    plain = text.replace("−", "-")
+    return {(low.lstrip("+"), high.lstrip("+")) for low, high in re.findall(INTERVAL, plain)}
+
+
+def rendered_intervals(results: Path, digits: int) -> set[tuple[str, str]]:
+    """Those of the committed pages' sentences with so many digits, either way round: a gain of either row."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(results.glob("*.md")))
+    found = re.findall(rf"\| ({NUMBER}) to ({NUMBER}) \|", text)
+    pairs = {(float(low), float(high)) for low, high in found}
+    pairs |= {(-high, -low) for low, high in pairs}
+    return {(f"{low:.{digits}f}", f"{high:.{digits}f}") for low, high in pairs}
+
+
+def quoted_numbers(text: str) -> set[str]:
+    """Means with their spread, ``65.51 ± 0.32``."""
+    return set(re.findall(r"\d+\.\d+ ± \d+\.\d+", re.sub(r"\s", " ", text)))  # pages have unbreakable spaces
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/controls.md"])
+def test_prose_quotes_the_committed_pages(name: str) -> None:
+    """Every interval, and every mean with its spread, stands in a page that `make verify` holds against the records."""
+    prose = (ROOT / name).read_text(encoding="utf-8").partition("## The library")[0]
+    results = ROOT / "results"
+    quoted = intervals(prose)
+    assert quoted, "nothing to hold"
+    for low, high in quoted:
+        assert (low, high) in rendered_intervals(results / "laptop", len(low.partition(".")[2])), f"{low} to {high}"
+    shown = "".join(path.read_text(encoding="utf-8") for path in sorted(results.glob("*/*.md")))
+    assert quoted_numbers(prose) <= quoted_numbers(shown)
+
+
+def test_prose_that_quotes_another_number_is_found() -> None:
+    assert intervals("by −0.08 (95 % interval −0.66 to +0.50; the paper)") == {("-0.66", "0.50")}
+    assert intervals("better by 0.011, −0.014 to +0.037") == {("-0.014", "0.037")}
+    known = rendered_intervals(ROOT / "results" / "laptop", 2)
+    assert ("-0.66", "0.50") in known and ("-0.67", "0.50") not in known
