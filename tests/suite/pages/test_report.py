@@ -158,6 +158,26 @@ def test_a_table_is_shown_with_the_seeds_of_its_page(tmp_path: Path, monkeypatch
     assert "62.00 ± 1.00" in notebook.show_table("table1").html
 
 
+def test_a_file_of_other_cells_is_shown_as_what_it_is_and_a_mistake_is_none(tmp_path: Path) -> None:
+    """The overrides that a page was rendered with stand on it, and no CSV takes the place of what cannot be read."""
+    grid = grid_of(tmp_path, "table=table1", "scale=paper", "task.train.max_steps=10", "method=lora")
+    for cell in grid.cells:
+        write_run(tmp_path, cell, dict.fromkeys(E2E, 61.25))
+    write_table(found := find_table(grid), table_view(found), tmp_path / "paper")
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    shown = notebook.show_table("table1").text
+    assert "61.25" in shown and "these are other cells than its own, by task.train.max_steps=10." in shown
+    (tmp_path / "elsewhere").rename(tmp_path / "runs")
+    for kept in (loading.table_at, loading.grid):
+        kept.cache_clear()
+    with pytest.raises(UserError, match="two finished runs fit"):
+        loading.load("table1.csv", "paper", "table1", raises, lambda text: text)
+
+
+def raises() -> str:
+    raise UserError("two finished runs fit")
+
+
 def test_each_table_is_shown_at_the_largest_scale_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the rows that it takes from another table at its own scale, and each says which."""
     for scale, name, level in (("tiny", "table5", 50), ("laptop", "table5", 70), ("tiny", "table7", 50)):

@@ -15,7 +15,7 @@ from delta_lora.suite.pages.view import score_text, table_view
 from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.csv_file import read_table, to_csv
-from delta_lora.suite.tables.table import Number, Row, Table
+from delta_lora.suite.tables.table import Number, Row, Table, comparable
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
 
@@ -59,6 +59,22 @@ def test_the_grid_at_paper_scale_has_a_cell_for_every_row_of_the_paper(tmp_path:
     assert all(row.printed[column] for row in table.rows if row.name in expected for column in table.spec.columns)
     assert table.comparable
     assert warning(table.grid) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("model=smollm2-135m", "by model=smollm2-135m."),
+        ("task.train.max_steps=10", "by task.train.max_steps=10."),
+        ("task.decode.beam_size=1", "by task.decode.beam_size=1."),
+        ("method=lora", ""),
+        ("task.train.save_steps=7", ""),
+    ],
+)
+def test_other_cells_than_the_tables_own_are_not_the_papers(tmp_path: Path, given: str, said: str) -> None:
+    grid = grid_of(tmp_path, "table=table1", "scale=paper", given)
+    assert comparable(grid) == (not said)
+    assert warning(grid) == (said and f"Not comparable with the paper: these are other cells than its own, {said}")
 
 
 def test_a_cell_that_several_tables_share_has_one_key(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from delta_lora.suite.pages import figure_page
 from delta_lora.suite.pages.claim_texts import CLAIM_HEADS, CLAIM_NUMBERS, comparison_texts
 from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.markdown import CLAIM_NOTE, escape_markdown, markdown_table
-from delta_lora.suite.pages.provenance import warning
+from delta_lora.suite.pages.provenance import diverged_runs, warning
 from delta_lora.suite.pages.render import bootstrap_of, folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
 from delta_lora.suite.records.records import Run, read_runs
@@ -58,6 +58,7 @@ class Found:
     sentences: list[Sentence]
     runs: dict[str, Run]
     problems: dict[str, None]
+    diverged: dict[str, None]
 
 
 def render_claims(overrides: Sequence[str], force: bool = False) -> tuple[list[Sentence], list[str], list[Path]]:
@@ -99,7 +100,7 @@ def paper_grids(overrides: Sequence[str]) -> list[Grid]:
 
 def collect(grids: Sequence[Grid], runs: Sequence[Run]) -> Found:
     """All sentences of tables and figures held against runs."""
-    found = Found([], {}, {})
+    found = Found([], {}, {}, {})
     bootstrap = bootstrap_of(grids[0])
     for grid in grids:
         add(grid, runs, bootstrap, found)
@@ -111,6 +112,7 @@ def add(grid: Grid, runs: Sequence[Run], bootstrap: PairedBootstrap, found: Foun
     if "figure" in grid.config:
         figure = build_figure3(grid, runs)
         used, problems = figure.runs, figure.problems
+        found.diverged |= {f"{figure.heading}: {line}": None for line in figure_page.diverged_of(figure)}
         for similar in check_similarity(figure):
             texts = [share_texts(similar, share, comparable(grid)) for share in similar.shares]
             verdict = similar.verdict.text(comparable(grid))
@@ -118,6 +120,7 @@ def add(grid: Grid, runs: Sequence[Run], bootstrap: PairedBootstrap, found: Foun
     else:
         table = build_table(grid, runs)
         used, problems = table.runs, table.problems
+        found.diverged |= {f"{table.heading}: {line}": None for line in diverged_runs(table)}
         for claim in check_claims(table, bootstrap):
             texts = [comparison_texts(table, comparison) for comparison in claim.comparisons]
             found.sentences.append(Sentence(table.heading, claim.says, texts, claim.text(table.reproduces)))
@@ -137,6 +140,7 @@ def page(found: Found, grid: Grid) -> str:
     lines += [f"{tally(found.sentences)}. {VERDICT_NOTE}", "", *markdown_table(summary(found.sentences))]
     seeds = sorted({run.config["seed"] for run in found.runs.values()})
     lines += ["", f"From {len(found.runs)} runs, seeds {', '.join(map(str, seeds))}.", ""]
+    lines += [f"- {escape_markdown(line)}" for line in found.diverged]
     lines += [f"- Left out: {escape_markdown(problem)}." for problem in found.problems]
     lines += ["", f"Tables: {CLAIM_NOTE}", "", f"Figure 3: {figure_page.CLAIM_NOTE}"]
     place = ""

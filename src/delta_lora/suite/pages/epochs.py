@@ -16,7 +16,10 @@ EPOCH_NOTE = (
 
 
 def epoch_texts(table: Table) -> Texts | None:
-    """A line per row with runs: ``90.25 / 89.71 / 89.90`` in each column, means over seeds; None for no choice."""
+    """A line per row with runs: ``90.25 / 89.71 / 89.90`` in each column, means over seeds; None for no choice.
+
+    How many seeds stands in brackets where another row has more of them, as in the table.
+    """
     metrics = {column: name for column, name in table.metrics.items() if table.judged(column) != name}
     if not metrics:
         return None
@@ -24,9 +27,11 @@ def epoch_texts(table: Table) -> Texts | None:
     for row in table.rows:
         cells = []
         for column, name in metrics.items():
-            said = [run.metrics for run in row.runs[column].values()]
+            said, score = [run.metrics for run in row.runs[column].values()], row.scores[column]
+            count = f" ({score.seeds} of {score.asked})" if score is not None and score.seeds < score.asked else ""
             names = (name, f"{name}{LAST}", f"{name}{CROSS_FITTED}")
-            cells.append(" / ".join(f"{mean(one[each] for one in said):.2f}" for each in names) if said else "–")
+            means = " / ".join(f"{mean(one[each] for one in said):.2f}" for each in names) if said else "–"
+            cells.append(means + count)
         if set(cells) != {"–"}:
             lines.append([row_title(table, row), *cells])
     return Texts(["Best / last / cross-fitted", *metrics], lines, tuple(range(1, len(metrics) + 1)))

@@ -18,7 +18,7 @@ from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
 from delta_lora.suite.pages.fuller import check_outputs
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.view import setting_head
-from delta_lora.suite.records.records import Run, read_runs
+from delta_lora.suite.records.records import NoRunError, Run, read_runs
 from delta_lora.suite.tables.build import plain
 from delta_lora.suite.tables.spec import tables_with_examples
 
@@ -52,7 +52,7 @@ def render_examples(
     found = [task for part in parts if (task := task_examples(part, runs, problems)) is not None]
     if not found:
         asked, commands = ", ".join(str(grid.table) for grid in grids), " or ".join(grid.command for grid in grids)
-        raise UserError(f"no finished run of {asked} in {folder.parent / 'runs'}: {commands}")
+        raise NoRunError(f"no finished run of {asked} in {folder.parent / 'runs'}: {commands}")
     path = folder / "examples.json"
     if write:
         text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"

@@ -10,10 +10,11 @@ from delta_lora.suite.pages.claim_texts import CLAIM_HEADS, CLAIM_NUMBERS
 from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
-from delta_lora.suite.pages.provenance import facts, models, warning
+from delta_lora.suite.pages.provenance import diverged_line, facts, models, warning
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
-from delta_lora.suite.tables.figure3 import Figure3, find_figure3, shared_seeds, to_csv
+from delta_lora.suite.tables.build import diverged_runs
+from delta_lora.suite.tables.figure3 import Figure3, find_figure3, of_shared_seeds, seeds_said, to_csv
 from delta_lora.suite.tables.figure3_claims import CheckedSimilarity, check_similarity, share_texts
 from delta_lora.suite.tables.table import comparable
 
@@ -26,8 +27,7 @@ RANK_NOTE = (
     "difference of two products of rank r, so its rank is at most 2r, whatever the number of weights that move. A rank "
     "counts every singular value above rounding; how many of them matter say the stable rank ‖W − W₀‖² / σ₁², the "
     "entropy rank exp(−Σ p ln p) with p = σ / Σσ (Roy and Vetterli 2007), and the part of the energy ‖W − W₀‖² "
-    "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices, of the seeds that "
-    "all methods have."
+    "beyond LoRA's rank r: what no LoRA of that rank could hold. All are means over the matrices."
 )
 SAME_RATE = (
     "All methods have one learning rate here, as in the paper, since an update's length grows with the rate; LoRA at "
@@ -70,9 +70,11 @@ def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
     if said := warning(figure.grid, figure.spec.number is not None):
         lines += [f"> **{escape_markdown(said)}**", ""]
     lines += [f"![Cosine similarity over blocks]({figure.name}.png)", "", SAME_RATE, ""]
-    lines += ["## The updates", "", RANK_NOTE, "", f"![Singular values and ranks]({figure.name}-updates.png)", ""]
+    lines += ["## The updates", "", f"{RANK_NOTE} {seeds_said(figure.frame)}", ""]
+    lines += [f"![Singular values and ranks]({figure.name}-updates.png)", ""]
     lines += [*markdown_table(rank_texts(figure.frame)), ""]
     missing = len({cell.key for cell in figure.grid.cells}) - len(figure.runs)
+    lines += [f"- {escape_markdown(line)}" for line in diverged_of(figure)]
     lines += [f"- Left out: {escape_markdown(problem)}." for problem in figure.problems]
     if missing > len(figure.problems):
         lines += [f"- To train what has not been run: {figure.grid.command}"]
@@ -86,6 +88,15 @@ def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def diverged_of(figure: Figure3) -> list[str]:
+    """A line for each of its runs whose training came to nothing."""
+    return [
+        diverged_line(run.config["method"]["label"], text)
+        for run in figure.runs
+        for text in diverged_runs([run], many=False)
+    ]
+
+
 def title(figure: Figure3) -> str:
     """``Figure 3: Cosine similarity …, gpt2-tiny``."""
     return f"{figure.heading}: {figure.spec.title}, {', '.join(models(figure.grid))}"
@@ -97,7 +108,7 @@ def rank_texts(frame: pd.DataFrame) -> Texts:
     A ``figure3.csv`` that was rendered before they were measured has nothing for `SPECTRUM`.
     """
     lines, measured = [], [name for name in SPECTRUM if name in frame]
-    for label, part in shared_seeds(frame).groupby("label", sort=False):
+    for label, part in of_shared_seeds(frame).groupby("label", sort=False):
         cosine, rank, moved = part["cosine"], part["rank"], part["update_norm"] / part["weight_norm"]
         limits = sorted({text for text in part["rank_limit"] if text}, key=int)
         ranks = f"{rank.min():.0f}" + (f" to {rank.max():.0f}" if rank.max() > rank.min() else "")

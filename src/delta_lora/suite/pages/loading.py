@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from delta_lora.errors import UserError
 from delta_lora.places import place, variable
 from delta_lora.suite.config.compose import CONFIGS, left_out, why_not
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages.examples import render_examples
 from delta_lora.suite.pages.html import message_html
+from delta_lora.suite.pages.provenance import asked_on
 from delta_lora.suite.pages.render import find_table
+from delta_lora.suite.records.records import NoRunError
 from delta_lora.suite.tables import figure3
 from delta_lora.suite.tables.csv_file import read_table, seeds_in
 from delta_lora.suite.tables.spec import OF, table_spec
@@ -61,11 +62,13 @@ def results_dir() -> Path:
 
 
 def overrides(table: str, at: str) -> list[str]:
-    """What ``scripts/render.py`` would be given for a name: the seeds of its rendered file, else those asked for."""
+    """What ``scripts/render.py`` was given for a name, by its page; else the seeds of its file, or those asked for."""
     path = results_dir() / at / f"{table}.csv"
     shown = seeds_in(path.read_text(encoding="utf-8")) if path.is_file() else []
     seeds = ",".join(map(str, shown)) or variable("DELTA_LORA_SEEDS") or "1"
-    return [f"table={table}", f"scale={at}", f"seed={seeds}", f"results_dir={results_dir()}"]
+    page = path.with_suffix(".md")
+    said = asked_on(page.read_text(encoding="utf-8")) if path.is_file() and page.is_file() else []
+    return [f"table={table}", f"scale={at}", *(said or [f"seed={seeds}"]), f"results_dir={results_dir()}"]
 
 
 def message(text: str) -> Shown:
@@ -76,7 +79,7 @@ def message(text: str) -> Shown:
 def load(name: str, at: str, command: str, from_runs: Callable[[], T], from_file: Callable[[str], T]) -> T | Shown:
     """From the runs of a scale; where there are none, from the file rendered of them before; else a message."""
     if any(any(folder.glob("*/run.json")) for folder in (results_dir() / "runs", results_dir() / at / "runs")):
-        with suppress(UserError):  # it has no run
+        with suppress(NoRunError):
             return from_runs()
     path = results_dir() / at / name
     if path.is_file():

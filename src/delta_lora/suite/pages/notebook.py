@@ -24,7 +24,7 @@ from delta_lora.suite.pages.loading import (
 from delta_lora.suite.pages.plots import draw_curves, draw_similarity, draw_spectra, image
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.view import table_view
-from delta_lora.suite.tables.figure3 import shared_seeds
+from delta_lora.suite.tables.figure3 import seeds_said
 from delta_lora.suite.tables.spec import names_with, own_tables
 from delta_lora.suite.tables.table import Table
 
@@ -123,9 +123,8 @@ def show_ranks() -> Shown:
     found = similarity()
     if isinstance(found, Shown):
         return found
-    seeds = ", ".join(map(str, sorted(shared_seeds(found)["seed"].unique())))
-    said, shown = message(f"Scale {scale('figure3.csv')}; seeds that all methods have: {seeds}."), rank_texts(found)
-    return Shown(said.html + plain_table(shown).html, f"{said.text}\n{plain_table(shown).text}")
+    said, shown = message(f"Scale {scale('figure3.csv')}. {seeds_said(found)}"), plain_table(rank_texts(found))
+    return Shown(said.html + shown.html, f"{said.text}\n{shown.text}")
 
 
 def show_claims() -> Shown:
@@ -134,7 +133,9 @@ def show_claims() -> Shown:
     path = results_dir() / at / "claims.csv"
     if not path.is_file():
         return message(f"claims.csv: nothing rendered of it; make claims SCALE={at}")
-    return plain_table(claims_page.summary(claims_page.read_csv(path.read_text(encoding="utf-8"))))
+    said = message(f"Scale {at}, as last rendered ({path.with_suffix('.md').name} has every comparison).")
+    shown = plain_table(claims_page.summary(claims_page.read_csv(path.read_text(encoding="utf-8"))))
+    return Shown(said.html + shown.html, f"{said.text}\n{shown.text}")
 
 
 def plain_table(texts: Texts) -> Shown:

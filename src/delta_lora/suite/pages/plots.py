@@ -20,7 +20,7 @@ from PIL import Image
 
 from delta_lora.files import write_whole
 from delta_lora.suite.pages.words import setting_head
-from delta_lora.suite.tables.figure3 import shared_seeds
+from delta_lora.suite.tables.figure3 import of_shared_seeds
 from delta_lora.suite.tables.table import Table
 
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -161,7 +161,7 @@ def draw_similarity(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `Figure3`; of the seeds that all methods have means, with their range as a band.
     """
-    frame = shared_seeds(frame)
+    frame = of_shared_seeds(frame)
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -202,7 +202,7 @@ def draw_spectra(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `Figure3`. The lines are medians over blocks and the shared seeds, the bands their range.
     """
-    frame = shared_seeds(frame)
+    frame = of_shared_seeds(frame)
     with style():
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)

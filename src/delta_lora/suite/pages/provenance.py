@@ -1,5 +1,6 @@
 """Where numbers come from, in words: models, data, runs, machine, commit; the warning, and how to read a table."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,10 +12,11 @@ from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.copies import copy_of
 from delta_lora.suite.tables.shape import different_seeds
-from delta_lora.suite.tables.table import Table, comparable
+from delta_lora.suite.tables.table import Table, comparable, overridden
 
 # Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
 NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
+ESCAPED = re.compile(r"\\([\\|*_<>`])")  # by markdown.escape_markdown
 PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -31,6 +33,8 @@ def warning(grid: Grid, of_paper: bool = True) -> str:
     """
     if comparable(grid):
         return ""
+    if of_paper and grid.config.scale.comparable and (more := overridden(grid)):
+        return f"Not comparable with the paper: these are other cells than its own, by {' '.join(more)}."
     generated = any(cell.config.task.source == "generated" for cell in grid.cells)
     data = "generated data" if generated else f"real data{part(grid)}"
     if not of_paper:
@@ -107,11 +111,14 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
         lines = [
             "Upper line of a cell: ours; lower line: the paper's. Bold: the best of ours, and of the paper's rows."
         ]
-    if any(different_seeds(table, column) for column in table.spec.columns):
+    unequal = any(different_seeds(table, column) for column in table.spec.columns)
+    if unequal:
         lines[0] += f" None{' of ours' if table.of_paper else ''} where rows have different seeds."
     if table.base is not None:
         both = ", ours / the paper's" if table.of_paper else ""
-        lines.append(f"Last line of a cell: the gain over {row_title(table, table.base)}{both}; positive is better.")
+        shared = ", over the seeds that both rows have" if unequal else ""
+        name = row_title(table, table.base)
+        lines.append(f"Last line of a cell: the gain over {name}{both}{shared}; positive is better.")
     if any(row.quoted for row in table.rows):
         lines.append("The quoted row is not run: the paper copied it from Hu et al. (2022). It is never bold.")
     if table.spec.parameters:
@@ -122,7 +129,8 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
     if any(score.sd is not None for score in scores):
         lines.append("± is the sample standard deviation over seeds.")
     if table.spec.average:
-        lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding.")
+        shared = ", over the seeds that all of them have" if unequal else ""
+        lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding{shared}.")
     lines += diverged
     lines += [f"Left out: {problem}." for problem in table.problems]
     if len(table.runs) < table.cells:
@@ -132,8 +140,18 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
 
 def diverged_runs(table: Table) -> list[str]:
     """A line for each run of a table whose training came to nothing: its scores are no measure of its method."""
-    return [
-        f"Diverged: {row_title(table, row)}, {text}, so its scores say only that."
-        for row in table.rows
-        for text in row.diverged
-    ]
+    rows = [*((row_title(table, row), row) for row in table.rows), *table.borrowed.items()]
+    return [diverged_line(name, text) for name, row in rows for text in row.diverged]
+
+
+def diverged_line(name: str, text: str) -> str:
+    """A line on a run that came to nothing; ``text``: of `delta_lora.suite.tables.build.diverged_runs`."""
+    return f"Diverged: {name}, {text}, so its scores say only that."
+
+
+def asked_on(page: str) -> list[str]:
+    """The seeds and overrides that a Markdown page says it is of (`facts`), as overrides; none where it does not."""
+    seeds = re.search(r" · Seeds?: ([0-9, ]+)", page)
+    extra = re.search(r" · Overrides: (.*?) · ", page)
+    words = ESCAPED.sub(r"\1", extra[1]).split() if extra else []
+    return [] if seeds is None else [f"seed={seeds[1].replace(' ', '')}", *words]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from delta_lora.errors import UserError
 from delta_lora.files import write_whole
 from delta_lora.places import place
 from delta_lora.suite.config.grid import Grid, compose_grid
@@ -11,7 +10,7 @@ from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.latex import latex
 from delta_lora.suite.pages.markdown import markdown
 from delta_lora.suite.pages.view import TableView, table_view
-from delta_lora.suite.records.records import read_runs
+from delta_lora.suite.records.records import NoRunError, read_runs
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import PairedBootstrap, resampler_of
@@ -51,7 +50,7 @@ def find_table(grid: Grid) -> Table:
     table = build_table(grid, read_runs(results))
     if not table.runs:
         left_out = "".join(f"{problem}; " for problem in table.problems)
-        raise UserError(f"{left_out}no finished run of this table in {results / 'runs'}: {grid.command}")
+        raise NoRunError(f"{left_out}no finished run of this table in {results / 'runs'}: {grid.command}")
     return table
 
 

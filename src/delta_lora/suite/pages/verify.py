@@ -13,11 +13,11 @@ from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
-from delta_lora.suite.pages import claims_page, loading
+from delta_lora.suite.pages import claims_page, figure_page, loading
 from delta_lora.suite.pages.differences import differences, line_differences, same
-from delta_lora.suite.pages.figure_page import rank_texts
 from delta_lora.suite.pages.loading import ROOT
 from delta_lora.suite.pages.markdown import markdown_entry, markdown_row
+from delta_lora.suite.pages.provenance import asked_on
 from delta_lora.suite.pages.render import bootstrap_of, texts_of
 from delta_lora.suite.pages.view import table_view
 from delta_lora.suite.records.records import Run, checked_run, name_of
@@ -25,11 +25,10 @@ from delta_lora.suite.tables import csv_file, figure3
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.claims import check_claims
 from delta_lora.suite.tables.compare import resampler_of
+from delta_lora.suite.tables.figure3_claims import check_similarity
 from delta_lora.suite.tables.spec import names_with
 from delta_lora.suite.tables.table import Table
 from delta_lora.tasks.base import spread
-
-ESCAPED = re.compile(r"\\([\\|*_<>`])")  # by markdown.escape_markdown
 
 
 @dataclass
@@ -79,10 +78,13 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
-            frame = figure3.build_figure3(grid_of(page, here.scale.name, results), runs).frame
+            figure = figure3.build_figure3(grid_of(page, here.scale.name, results), runs)
+            frame = figure.frame
             made = figure3.to_csv(frame) if len(frame) else ""
+            if made:
+                found.wrong += line_differences(page, figure_page.page(figure, check_similarity(figure)))
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
-            numbers[name] = [text for line in rank_texts(frame).lines for text in line[1:5]] if made else []
+            numbers[name] = [text for line in figure_page.rank_texts(frame).lines for text in line[1:5]] if made else []
     if not (found.records or found.pages):
         raise UserError(f"{results / here.scale.name} has neither kept records nor a rendered table: nothing to verify")
     report, claims = (results / here.scale.name / name for name in ("report.html", "claims.md"))
@@ -129,13 +131,10 @@ def grid_of(page: Path, scale: str, results: Path) -> Grid:
     Raises:
         UserError: they do not.
     """
-    text = page.read_text(encoding="utf-8")
-    seeds = re.search(r" · Seeds?: ([0-9, ]+)", text)
-    if seeds is None:
+    asked = asked_on(page.read_text(encoding="utf-8"))
+    if not asked:
         raise UserError(f"{page} does not say of which seeds it is; render it anew: make {page.stem} SCALE={scale}")
-    extra = re.search(r" · Overrides: (.*?) · ", text)
-    words = [f"table={page.stem}", f"scale={scale}", f"seed={seeds[1].replace(' ', '')}"]
-    words += ESCAPED.sub(r"\1", extra[1]).split() if extra else []
+    words = [f"table={page.stem}", f"scale={scale}", *asked]
     return replace(compose_grid([*words, f"results_dir={results}", "data_dir=null"]), overrides=tuple(words))
 
 
@@ -170,7 +169,7 @@ def lacking(page: str, shown: str, numbers: Mapping[str, Iterable[str]], command
     """The numbers of tables and figures that a page lacks: it was made before they were."""
     for name, texts in numbers.items():
         for text in dict.fromkeys(texts):
-            if escape(text) not in shown:
+            if not re.search(rf"(?<![\d.]){re.escape(escape(text))}(?!\d)", shown):  # 6.07 is not in 16.07
                 yield f"{page}: there is no {text}, which {name} has; {command}"
 
 

@@ -10,10 +10,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from delta_lora.errors import UserError
 from delta_lora.files import sha256_of, write_whole
 
 SCHEMA = 2  # of run.json; a record of another schema is reported and left out
 log = logging.getLogger(__name__)
+
+
+class NoRunError(UserError):
+    """What is to be shown has no finished run."""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def read_scores(path: Path, resamples: int) -> Scores | None:
 
 
 def check_same_items(left: Run, right: Run) -> None:
-    """Test items can be paired only if both runs had the same ones, in the same order.
+    """Test items can be paired only if both runs had the same ones with the same references, in the same order.
 
     Raises:
         UserError: they had not.
@@ -189,13 +189,13 @@ def text_of(run: Run) -> str:
 
 
 def items_of(run: Run) -> list[Any]:
-    """The ids of a run's test items, in their order.
+    """The ids and references of a run's test items, in their order.
 
     Raises:
         UserError: its predictions cannot be read.
     """
     try:
-        return [line["id"] for line in run.predictions()]
+        return [(line["id"], line.get("references")) for line in run.predictions()]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(run, error) from error
 

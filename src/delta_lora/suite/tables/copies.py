@@ -17,23 +17,35 @@ from delta_lora.tasks.base import PINNED
 
 
 def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
-    """A grid whose cells without a run on the data here take one of the same settings on another copy of the data.
+    """A grid whose tasks without any run on the data here take those of the same settings on one other copy.
 
-    Pages are of the records, whatever data are here, and say so
+    Not where two copies have such runs, so that no row mixes them, and not at a scale whose numbers are held against
+    the paper's. Pages are of the records, whatever data are here, and say so
     (`delta_lora.suite.pages.provenance.facts`); only training asks for the copy at hand.
     """
-    known = {run.key for run in runs}
-    others = {found: run.key for run in runs if (digest := copy_of(run)) and (found := released_key(run, digest))}
-    if not others or not {cell.key for cell in grid.cells} - known:
+    if grid.config.scale.comparable:
         return grid
+    known = {run.key for run in runs}
+    here = {cell.config.task.name for cell in grid.cells if cell.key in known}
+    copies: dict[str, dict[str, dict[str, str]]] = {}  # task → digest → key on the released data → the run's
+    for run in runs:
+        if (digest := copy_of(run)) and (found := released_key(run, digest)):
+            copies.setdefault(run.config["task"]["name"], {}).setdefault(digest, {})[found] = run.key
 
     def placed(cell: GridCell) -> GridCell:
-        if cell.key in known:
+        of_task = copies.get(cell.config.task.name, {})
+        if cell.config.task.name in here or len(of_task) != 1:
             return cell
-        released = without_data_dir(cell.config)
-        return replace(cell, key=others.get(run_key(released, make_task(released), PINNED), cell.key))
+        (keys,) = of_task.values()
+        return replace(cell, key=keys.get(key_on_released(cell), cell.key))
 
     return replace(grid, cells=tuple(placed(cell) for cell in grid.cells))
+
+
+def key_on_released(cell: GridCell) -> str:
+    """The key of a cell's settings on the released data."""
+    config = without_data_dir(cell.config)
+    return run_key(config, make_task(config), PINNED)
 
 
 def copy_of(run: Run) -> str | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from delta_lora.errors import UserError
 from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.tables.build import cell_metrics
 from delta_lora.suite.tables.spec import TableSpec, table_spec
 from delta_lora.suite.tables.table import COUNTS, Number, Row, Table
 
@@ -85,7 +86,8 @@ def read_table(text: str, grid: Grid, borrowed: Mapping[str, Row] | None = None)
         ]
     except (ValueError, KeyError) as error:
         raise UserError(f"{grid.table}.csv is no rendered table ({error}); render it anew: make {grid.table}") from None
-    return Table(grid.table, spec, grid, {}, rows, [], dict(borrowed or {}))
+    metrics = {column: metric for cell in grid.cells for column, metric in cell_metrics(spec, cell).items()}
+    return Table(grid.table, spec, grid, metrics, rows, [], dict(borrowed or {}))
 
 
 def seeds_in(text: str) -> list[int]:

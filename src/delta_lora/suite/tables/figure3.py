@@ -11,11 +11,10 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from delta_lora.errors import UserError
 from delta_lora.places import place
 from delta_lora.suite.config.cell import is_number
 from delta_lora.suite.config.grid import Grid, GridCell, compose_grid
-from delta_lora.suite.records.records import Run, read_runs
+from delta_lora.suite.records.records import NoRunError, Run, read_runs
 from delta_lora.suite.tables.build import missing_facts
 from delta_lora.suite.tables.copies import of_any_copy
 
@@ -80,7 +79,7 @@ def find_figure3(overrides: Sequence[str]) -> Figure3:
     figure = build_figure3(grid, read_runs(results))
     if figure.frame.empty:
         left_out = "".join(f"{problem}; " for problem in figure.problems)
-        raise UserError(f"{left_out}no finished run of {figure.heading} in {results / 'runs'}: {grid.command}")
+        raise NoRunError(f"{left_out}no finished run of {figure.heading} in {results / 'runs'}: {grid.command}")
     return figure
 
 
@@ -109,10 +108,24 @@ def build_figure3(grid: Grid, runs: Sequence[Run]) -> Figure3:
     return Figure3(grid.table or "figure3", spec, grid, pd.DataFrame(rows), used, problems)
 
 
-def shared_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that all methods have, on which they can be compared; all rows where there is none."""
-    seeds = set.intersection(*(set(part["seed"]) for _, part in frame.groupby("label")))
+def shared_seeds(frame: pd.DataFrame) -> list[int]:
+    """The seeds that all methods have, on which they can be compared."""
+    return sorted(set.intersection(*(set(part["seed"]) for _, part in frame.groupby("label"))))
+
+
+def of_shared_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that all methods have; all rows where there is no such seed."""
+    seeds = shared_seeds(frame)
     return frame[frame["seed"].isin(seeds)] if seeds else frame
+
+
+def seeds_said(frame: pd.DataFrame) -> str:
+    """What means over a frame are of, in words."""
+    seeds = shared_seeds(frame)
+    if not seeds:
+        return "No seed has a run of every method, so each method's means are over its own seeds: compare none of them."
+    name = "Seed" if len(seeds) == 1 else "Seeds"
+    return f"{name} of every method, which means are over: {', '.join(map(str, seeds))}."
 
 
 def figure_spec(config: DictConfig) -> FigureSpec:

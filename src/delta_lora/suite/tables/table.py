@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import mean, stdev
 
 from scipy import stats
 
 from delta_lora.metrics.epochs import CROSS_FITTED, LAST
 from delta_lora.suite.config.cell import is_number
-from delta_lora.suite.config.grid import Grid
+from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.spec import TableSpec
 
@@ -17,6 +18,11 @@ NOT_PRINTED = "-"  # how the paper writes a setting that a row does not have
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
 FEWEST_FOR_A_BAND = 3  # seeds
 PAPERS_TEXT = "microsoft"  # E2E's, spaced as the scripts have it that the paper's numbers come from (docs/fidelity.md)
+# Overrides that choose among a table's cells, or say where things lie and what is logged.
+CHOICES = (
+    *("table=", "scale=", "seed=", "method=", "task="),
+    *("results_dir=", "cache_dir=", "data_dir=", "logger", "hydra"),
+)
 COUNTS = ("trainable", "extra_updatable")
 
 
@@ -146,7 +152,7 @@ class Table:
     def judged(self, column: str) -> str:
         """The metric that verdicts are on: cross-fitted, where the best epoch is chosen on the scored items (GLUE)."""
         name = self.metrics[column]
-        runs = [run for row in self.rows for run in row.runs[column].values()]
+        runs = [run for row in self.rows for run in row.runs.get(column, {}).values()]
         said = [run.metrics.get(f"{name}{choice}") for run in runs for choice in (LAST, CROSS_FITTED)]
         fitted = said != [] and all(is_number(score) for score in said)
         return f"{name}{CROSS_FITTED}" if fitted else name
@@ -187,8 +193,8 @@ def shared_means(rows: Sequence[Row], column: str) -> dict[int, float]:
 
 
 def comparable(grid: Grid) -> bool:
-    """Whether a grid's runs use the paper's models, and all of its data: the test set's, as the paper's text is."""
-    return all(
+    """Whether a grid's runs use the paper's models and settings, and all of its data: the test set's, in its text."""
+    return not overridden(grid) and all(
         cell.config.scale.comparable
         and cell.config.task.source != "generated"
         and cell.config.task.get("split", "test") == "test"
@@ -196,6 +202,19 @@ def comparable(grid: Grid) -> bool:
         and not any(value for name, value in cell.config.task.items() if str(name).startswith("max_"))
         for cell in grid.cells
     )
+
+
+def overridden(grid: Grid) -> list[str]:
+    """The overrides that make other cells than a table's own: another model, fewer steps. Not a choice among them."""
+    more = [given for given in grid.overrides if not given.startswith(CHOICES)]
+    own = own_keys(tuple(given for given in grid.overrides if given not in more)) if more else frozenset()
+    return more if more and not {cell.key for cell in grid.cells} <= own else []
+
+
+@cache
+def own_keys(overrides: tuple[str, ...]) -> frozenset[str]:
+    """The keys of the cells that overrides compose."""
+    return frozenset(cell.key for cell in compose_grid(overrides).cells)
 
 
 def is_numeral(text: str) -> bool:
