@@ -23,10 +23,10 @@ from transformers import (
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
+from delta_lora.models.folder import local_digest, local_folder
 from delta_lora.models.gpt2 import one_kernel_gelu, split_attention
 from delta_lora.models.package import package_checkpoint, package_of
 from delta_lora.models.settings import dropout_fields
-from delta_lora.places import place
 
 CLASSES = {
     "causal": AutoModelForCausalLM,
@@ -65,9 +65,8 @@ def checkpoint_folder(model: DictConfig, cache_dir: Path) -> Path:
         from delta_lora.tiny import models as tiny
 
         return tiny.checkpoint(model.name, cache_dir / "tiny-models")
-    path = place("model.path", model.path)
-    if path.is_dir():
-        return path
+    if (folder := local_folder(model)) is not None:
+        return folder
     if Path(str(model.path)).is_absolute() or str(model.path).startswith((".", "~")):
         raise UserError(f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name")
     return from_hub(HubFiles(model.path, "model", model.revision, FILES))
@@ -188,16 +187,18 @@ def random_model(kind: str, config: PretrainedConfig, **overrides: Any) -> PreTr
 
 
 def resolved_revision(model: DictConfig) -> str | None:
-    """Where a model's weights came from: the commit that the hub's name resolved to, or the package and its version.
+    """Where a model's weights came from: the hub's commit, the package and its version, or the digest of a folder.
 
-    None for a folder or a tiny model.
+    None for a tiny model.
     """
     from huggingface_hub import try_to_load_from_cache
 
     if (package := package_of(model)) is not None:
         return f"{package.name} {package.version}"
-    if model.path is None or place("model.path", model.path).is_dir():
+    if model.path is None:
         return None
+    if (digest := local_digest(model)) is not None:
+        return f"local, {digest}"
     found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
     return Path(found).parent.name if isinstance(found, str) else None
 

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from delta_lora.methods.lookup import without
+from delta_lora.models.folder import local_digest
 from delta_lora.models.settings import ModelSettings, made_here
 from delta_lora.settings import checked, key_part
 from delta_lora.suite.config.init_from import start_key
@@ -45,6 +46,8 @@ def run_key(config: DictConfig, task: Task, data: str | None = None) -> str:
         from delta_lora.tiny.recipes import MODELS
 
         parts["weights"] = MODELS[model.name].key
+    elif (weights := local_digest(model)) is not None:
+        parts["weights"] = weights
     return sha256(json.dumps(canonical(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
