@@ -13,6 +13,7 @@ from delta_lora.errors import UserError
 from delta_lora.files import digest_of, known_sha256
 from delta_lora.metrics.base import Resampler, TokenLoss
 from delta_lora.settings import checked
+from delta_lora.tasks.released import as_shipped, files_digest
 from delta_lora.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from delta_lora.files import HubFiles, WebFile
 
-PINNED = "pinned"  # the fingerprint of the released data
+PINNED = "pinned"  # the fingerprint of the released data, from where the project has them
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
@@ -190,13 +191,18 @@ class Task(ABC):
 
             return f"generated-{data.version(self.settings.name)}"
         if not self.local:
-            return PINNED
+            return self.remote_fingerprint()
         folder = self.fetch()
         try:
             digest = digest_of({path.relative_to(folder).as_posix(): known_sha256(path) for path in self.files(folder)})
         except OSError as error:
             raise UserError(f"{folder} cannot be read ({error})") from error
-        return PINNED if digest == self.released() else digest
+        return PINNED if digest == self.released() and self.remote_fingerprint() == PINNED else digest
+
+    def remote_fingerprint(self) -> str:
+        """`PINNED` where ``files`` are those that the project ships, else also a digest of them: other data, maybe."""
+        files = self.settings.files
+        return PINNED if as_shipped(self.settings.name, files) else f"{PINNED}, {files_digest(files)}"
 
     def revision(self) -> str:
         """Which data a run was made on, for its record: the original's commit, or what tells other files apart."""

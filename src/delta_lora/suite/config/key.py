@@ -11,7 +11,7 @@ from delta_lora.models.folder import local_digest
 from delta_lora.models.settings import ModelSettings, made_here
 from delta_lora.settings import checked, key_part
 from delta_lora.suite.config.init_from import start_key
-from delta_lora.tasks.base import Task
+from delta_lora.tasks.base import PINNED, Task
 from delta_lora.tasks.settings import LOSS, GenerationSettings
 
 RECIPE = 3  # part of every key: raise it when a change of the code changes a run's numbers
@@ -25,14 +25,15 @@ def run_key(config: DictConfig, task: Task, data: str | None = None) -> str:
     (``in_key`` of :func:`delta_lora.settings.setting`).
 
     Args:
-        data: what the data are, where that is not what ``task`` has at hand: `PINNED`, or a digest of files.
+        data: what the data are, where that is not what ``task`` has at hand: `PINNED` for what it downloads, or a
+            digest of files.
     """
     model = checked(ModelSettings, config.model, "model")
     method: Any = OmegaConf.to_container(config.method, resolve=True)
     parts: dict[str, Any] = {
         "recipe": RECIPE,
         "seed": config.seed,
-        "data": task.fingerprint() if data is None else data,
+        "data": task.fingerprint() if data is None else task.remote_fingerprint() if data == PINNED else data,
         "model": key_part(model),
         "task": key_part(task.settings),
         "method": without(method, "outside_key"),
