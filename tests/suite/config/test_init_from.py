@@ -16,7 +16,9 @@ from torch import Tensor
 from delta_lora.errors import UserError
 from delta_lora.methods.base import Schedule
 from delta_lora.suite.config.cell import build_cell
-from delta_lora.suite.config.init_from import START, start_key
+from delta_lora.suite.config.grid import compose_grid
+from delta_lora.suite.config.init_from import START
+from delta_lora.suite.config.key import start_key
 
 
 def hidden(model: Any) -> Tensor:
@@ -71,35 +73,95 @@ def test_a_start_of_another_method_is_refused(tmp_path: Path) -> None:
         full.load_start(tmp_path / START)
 
 
-def leave_run(config: DictConfig, key: str, **changes: Any) -> None:
-    """A finished MNLI run as far as the search for a start looks at it."""
-    raw: Any = OmegaConf.to_container(config, resolve=True)
-    raw["task"]["name"] = "glue/mnli"
-    raw["method"]["learning_rate"] = 5e-4
-    folder = Path(config.results_dir) / "runs" / key
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"config": {**raw, **changes}}))
-    (folder / START).write_bytes(b"")
-
-
 RTE = ["task=glue/rte", "model=roberta-base", "scale.require_gpu=false"]
+MNLI = ["task=glue/mnli", *RTE[1:]]
+
+
+def leave_run(config: DictConfig, key: str | None = None) -> str:
+    """A finished run as far as the search for a start looks at it, under its key or another one."""
+    raw: Any = OmegaConf.to_container(config, resolve=True)
+    found = build_cell(config).key if key is None else key
+    folder = Path(config.results_dir) / "runs" / found
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"config": raw}))
+    (folder / START).write_bytes(b"")
+    return found
 
 
 def test_paper_scale_starts_rte_from_the_mnli_run_of_the_same_method(composed: Callable[..., DictConfig]) -> None:
     config = composed(*RTE, "method=lora")
     with pytest.raises(UserError, match=r"python scripts/train.py task=glue/mnli model=roberta-base method=lora"):
         build_cell(config)
-    leave_run(composed(*RTE, "method=dylora"), "0" * 16)
-    leave_run(config, "1" * 16, seed=2)
+    leave_run(composed(*MNLI, "method=dylora"))
+    leave_run(composed(*MNLI, "method=lora", "seed=2"))
     assert start_key(config) is None
-    leave_run(config, "2" * 16)
-    assert start_key(config) == "2" * 16
+    key = leave_run(composed(*MNLI, "method=lora"))
+    assert start_key(config) == key
     fresh = build_cell(composed(*RTE, "method=lora", "task.init_from=null")).key
-    assert build_cell(config).key != fresh
-    leave_run(config, "3" * 16)
-    with pytest.raises(UserError, match="2 finished runs fit"):
+    started = build_cell(config).key
+    assert started != fresh
+    other = leave_run(composed(*MNLI, "method=lora", "task.max_train_examples=1000"))
+    assert build_cell(config).key == started
+    assert build_cell(composed(*RTE, "method=lora", f"task.init_from='{other}'")).key not in (fresh, started)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("task.max_train_examples=1000", r"task\.max_train_examples"),
+        ("task.train.epochs=1", r"task\.train\.epochs"),
+        ("task.split=dev", r"task\.split"),
+        ("method.learning_rate=1", r"method\.learning_rate"),
+        ("task.train={epochs: 1, max_steps: 9, decay: all, weight_decay: 0, max_length: 9}", r"task\.train\.\w+.*, …"),
+        ("task.files.revision=old", "its data, the model's files or the version of the code"),
+    ],
+)
+def test_no_run_of_other_settings_is_taken_for_the_start(
+    composed: Callable[..., DictConfig], override: str, named: str
+) -> None:
+    key = leave_run(composed(*MNLI, "method=lora", override))
+    config = composed(*RTE, "method=lora")
+    assert start_key(config) is None
+    with pytest.raises(UserError, match=rf"with its own settings \({key} differs in {named}\).*task.init_from=KEY"):
         build_cell(config)
-    assert build_cell(composed(*RTE, "method=lora", "task.init_from='3333333333333333'")).key != fresh
+
+
+def test_the_start_has_the_runs_own_model_and_method_and_the_rate_of_its_task(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """Also the weights that lie in a local folder when the run starts."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"1")
+    given = ["method=controls/lora-scaled", f"model.path={tmp_path / 'model'}", "method.rank=2", "seed=7"]
+    key = leave_run(composed(*MNLI, *given))
+    assert start_key(composed(*RTE, *given)) == key
+    assert start_key(composed(*RTE, *given, "method.learning_rate=0.1")) == key
+    assert start_key(composed(*RTE, *given, "method.rank=3")) is None
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"2")
+    assert start_key(composed(*RTE, *given)) is None
+    with pytest.raises(UserError, match=r"differs in its data, the model's files.*method=controls/lora-scaled"):
+        build_cell(composed(*RTE, *given))
+
+
+def test_a_start_of_another_version_or_of_a_task_that_is_none_is_told(composed: Callable[..., DictConfig]) -> None:
+    config = composed(*MNLI, "method=lora")
+    key = leave_run(config)
+    path = Path(config.results_dir) / "runs" / key / "run.json"
+    path.write_text(path.read_text().replace('"label_smoothing"', '"smoothing"'))
+    path.parent.rename(path.parents[1] / ("0" * 16))
+    with pytest.raises(UserError, match=r"\(0{16} differs in settings of another version\)"):
+        build_cell(composed(*RTE, "method=lora"))
+    with pytest.raises(UserError, match=r"starts from the nowhere run of the same method, and there is none in"):
+        build_cell(composed(*RTE, "method=lora", "task.init_from=nowhere"))
+
+
+def test_table_4_finds_the_start_of_each_cell(composed: Callable[..., DictConfig]) -> None:
+    """Within Hydra's own composing, where a grid's keys are made."""
+    config = composed(*MNLI, "method=lora")
+    leave_run(config)
+    asked = ["table=table4", "scale=paper", "method=lora", "task=glue/rte", f"results_dir={config.results_dir}"]
+    (cell,) = compose_grid(asked).cells
+    assert cell.key == build_cell(composed(*RTE, "method=lora")).key
 
 
 @pytest.mark.parametrize("task", ["mrpc", "stsb"])

@@ -16,7 +16,7 @@ from delta_lora.models.settings import ModelSettings, dropout_fields, made_here
 from delta_lora.places import place
 from delta_lora.suite.config.compose import resolved
 from delta_lora.suite.config.init_from import check_start
-from delta_lora.suite.config.key import run_key
+from delta_lora.suite.config.key import run_key, start_key
 from delta_lora.suite.config.schema import RunSettings
 from delta_lora.suite.config.settings import check_device, check_settings, make_task
 from delta_lora.tasks.base import Task
@@ -97,7 +97,7 @@ def build_cell(config: DictConfig, *, to_run: bool = True) -> Cell:
     schedule = make_schedule(task.settings.train, task.train_size())
     method.validate(largest_rank, schedule.total_steps)
     if to_run:
-        check_start(config)
+        check_start(config, start_key(config))
         check_device(config)
     return Cell(
         config=config,

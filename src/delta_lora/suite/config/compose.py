@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -54,6 +55,20 @@ def choices(group: str) -> list[str]:
     return [path.as_posix() for path in files if not path.name.startswith("_")]
 
 
+def choice_named(group: str, name: str) -> str:
+    """The choice of a group whose configuration has this name: mostly the same word, for ``lora-plain`` another.
+
+    The name itself where there is none.
+    """
+    known = choices(group)
+    files = ((choice, OmegaConf.load(CONFIGS / group / f"{choice}.yaml")) for choice in known)
+    return (
+        name
+        if name in known
+        else next((choice for choice, file in files if OmegaConf.select(file, "name") == name), name)
+    )
+
+
 @contextmanager
 def composing() -> Iterator[None]:
     """Hydra composes inside, from `CONFIGS`; an override that it cannot apply is one of `MISTAKES`."""
@@ -69,6 +84,14 @@ def composing() -> Iterator[None]:
 def composed(overrides: Sequence[str]) -> DictConfig:
     """One job's configuration, resolved; inside :func:`composing`."""
     return resolved(compose("train", list(overrides)))
+
+
+def composed_anywhere(overrides: Sequence[str]) -> DictConfig:
+    """:func:`composed`, also where nothing is composing, and within a job that Hydra has started."""
+    if GlobalHydra.instance().is_initialized():
+        return composed(overrides)
+    with composing():
+        return composed(overrides)
 
 
 def resolved(config: DictConfig) -> DictConfig:

@@ -9,8 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from delta_lora.methods.lookup import without
 from delta_lora.models.folder import local_digest
 from delta_lora.models.settings import ModelSettings, made_here
+from delta_lora.places import place
 from delta_lora.settings import checked, key_part
-from delta_lora.suite.config.init_from import start_key
+from delta_lora.suite.config.init_from import START, is_key, start_config
+from delta_lora.suite.config.settings import make_task
+from delta_lora.suite.records.records import run_folder
 from delta_lora.tasks.base import PINNED, Task
 from delta_lora.tasks.settings import LOSS, GenerationSettings
 
@@ -50,6 +53,25 @@ def run_key(config: DictConfig, task: Task, data: str | None = None) -> str:
     elif (weights := local_digest(model)) is not None:
         parts["weights"] = weights
     return sha256(json.dumps(canonical(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def start_key(config: DictConfig) -> str | None:
+    """The key of the finished run that ``task.init_from`` names; None where it names nothing or there is none.
+
+    ``init_from`` is a key, or a GLUE task's short name: then that task's own cell counts (`start_config`), no run of
+    other settings, on other data or of another recipe.
+    """
+    wanted = config.task.get("init_from")
+    if wanted is None:
+        return None
+    results_dir = place("results_dir", config.results_dir)
+    if is_key(wanted):
+        return str(wanted) if (run_folder(results_dir, wanted) / START).is_file() else None
+    if not any((results_dir / "runs").glob(f"*/{START}")) or (start := start_config(config)) is None:
+        return None
+    key = run_key(start, make_task(start))
+    folder = run_folder(results_dir, key)
+    return key if all((folder / name).is_file() for name in (START, "run.json")) else None
 
 
 def canonical(value: Any) -> Any:

@@ -17,7 +17,8 @@ from delta_lora.errors import RunError, UserError
 from delta_lora.files import write_whole
 from delta_lora.models.load import load_model, resolved_revision
 from delta_lora.suite.config.cell import Cell, build_cell
-from delta_lora.suite.config.init_from import START, start_key
+from delta_lora.suite.config.init_from import START
+from delta_lora.suite.config.key import start_key
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.machine.devices import device_name, take_gpu
 from delta_lora.suite.machine.environment import environment
