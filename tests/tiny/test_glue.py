@@ -149,6 +149,27 @@ def test_a_model_that_gives_no_numbers_has_no_class(
         run_cell(short_glue("cola", "lora"))
 
 
+def test_the_tasks_own_metric_chooses_the_epoch_whatever_a_table_shows_first(
+    short_glue: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows of MNLI count. Epoch 1 has the mismatched ones right, epoch 2 the others and half of these."""
+
+    def predict(best: BestEpoch) -> list[str]:
+        second = best.trainer.state.epoch > 1
+        right = [
+            item.extra["split"].endswith("mismatched") != second or (second and item.id % 2) for item in best.items
+        ]
+        labels = [int(item.references[0]) for item in best.items]
+        return [str(label if good else (label + 1) % 3) for label, good in zip(labels, right, strict=True)]
+
+    monkeypatch.setattr(BestEpoch, "predict", predict)
+    config = short_glue("mnli", "lora", "task.metrics=[accuracy-mismatched,accuracy-last]")
+    run = run_cell(config)
+    assert run.key == build_cell(short_glue("mnli", "lora")).key
+    assert run.train["best_epoch"] == 2 and set(run.metrics) == set(config.task.metrics)
+    assert 0 < run.metrics["accuracy-mismatched"] < run.metrics["accuracy-last"]
+
+
 @pytest.mark.parametrize(("task", "method"), [("cola", "lora"), ("stsb", "delta-lora"), ("cola", "full")])
 def test_a_cell_interrupted_in_its_second_epoch_ends_as_the_undisturbed_one(
     task: str, method: str, short_glue: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -176,6 +176,10 @@ class Task(ABC):
         """
         return {name: float(scores[name]) for name in self.settings.metrics if name in scores}
 
+    def selection_metric(self) -> str | None:
+        """The score that chooses the best epoch (classification); None: the first of ``metrics``, then in the key."""
+        return None
+
     def model_settings(self) -> dict[str, Any]:
         """Fields of the model's Transformers configuration that the task sets (its number of labels)."""
         return {}

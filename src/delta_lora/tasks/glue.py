@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from delta_lora.errors import UserError
 from delta_lora.files import HubFiles, from_hub
 from delta_lora.metrics.base import Resampler
+from delta_lora.metrics.glue import TASKS, metric_name
 from delta_lora.settings import Texts, setting
 from delta_lora.tasks import parquet
 from delta_lora.tasks.base import Item, Task, limit, spread
@@ -135,6 +136,10 @@ class Glue(Task):
         if self.settings.labels is None:
             return {"num_labels": 1, "problem_type": "regression"}
         return {"num_labels": len(self.settings.labels), "problem_type": "single_label_classification"}
+
+    def selection_metric(self) -> str | None:
+        name = self.settings.name.removeprefix("glue/")
+        return metric_name(name) if name in TASKS else None
 
     def resampler(self, lines: Sequence[Mapping[str, Any]]) -> Resampler:
         from delta_lora.metrics.epochs import EpochResampler  # takes long to load

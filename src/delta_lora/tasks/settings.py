@@ -139,7 +139,9 @@ class TaskSettings(Settings):
         "numbers for one method each, which reach a run through ``method`` alone", default={}, in_key=False
     )
     sweeps: dict[str, Any] = setting("values that tables sweep over", default={}, in_key=False)
-    metrics: Texts = setting("the columns of its tables; the first chooses among epochs", min_length=1, in_key=False)
+    metrics: Texts = setting(
+        "the columns of its tables, the first where a table has one a task", min_length=1, in_key=False
+    )
     train_examples: Count = setting("in the released training set", unit="examples", in_key=False)
     test_examples: Count = setting("in the released test set", unit="inputs", in_key=False)
     lengths: Lengths | None = setting("of its texts", default=None, in_key=False)

@@ -15,6 +15,7 @@ from delta_lora.suite.config.key import run_key
 from delta_lora.suite.config.settings import make_task
 from delta_lora.tasks.base import PINNED, Task
 from delta_lora.tasks.e2e import E2E
+from delta_lora.tasks.glue import Glue
 from delta_lora.tasks.released import SHIPPED, files_digest
 
 
@@ -108,3 +109,21 @@ def test_local_files_that_only_an_override_calls_the_released_ones_are_another_r
     only = ("~task.files.sha256", f"+task.files.sha256={{trainset.csv: {sha256}}}")
     _, task = laptop_task(composed, "e2e", f"data_dir={tmp_path}", *only)
     assert isinstance(task, E2E) and task.released() == digest == task.fingerprint() != PINNED
+
+
+class OwnMetric(Glue):
+    """A stranger's task that says of no metric that it chooses the epoch."""
+
+    def selection_metric(self) -> None:
+        return None
+
+
+def test_the_first_metric_is_in_the_key_where_it_chooses_the_epoch(composed: Callable[..., DictConfig]) -> None:
+    turned = "task.metrics=[accuracy-matched,accuracy]"
+    own = f"task._target_={__name__}.OwnMetric"
+    keys = [
+        [build_cell(laptop_task(composed, "glue/mnli", *given, *more)[0]).key for more in ([], [turned])]
+        for given in ([], [own])
+    ]
+    assert keys[0][0] == keys[0][1]
+    assert len({*keys[0], *keys[1]}) == 3

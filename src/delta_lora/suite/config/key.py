@@ -43,6 +43,8 @@ def run_key(config: DictConfig, task: Task, data: str | None = None) -> str:
     }
     if config.task.get("init_from") is not None:
         parts["task"]["init_from"] = start_key(config)
+    if not task.generates and task.selection_metric() is None:
+        parts["selected_by"] = task.settings.metrics[0]
     if isinstance(task.settings, GenerationSettings) and task.settings.loss_only:
         parts["measured"] = LOSS  # other runs can be scored by other metrics later; this one has no texts
         del parts["task"]["decode"]

@@ -27,7 +27,7 @@ class BestEpoch(TrainerCallback):
     """Scores the model after every epoch and keeps the best one's predictions and adapter (LoRA's convention for GLUE).
 
     Args:
-        cell: the run; ``task.metrics[0]`` decides.
+        cell: the run; its task's own metric decides, wherever it stands in ``task.metrics``.
         trainer: of the run; the best epoch so far lies beside its checkpoints, and survives an interruption.
         inputs: with the scored items.
     """
@@ -37,13 +37,15 @@ class BestEpoch(TrainerCallback):
         self.trainer = trainer
         self.items = inputs.items
         self.encoded = cell.task.encode_test(inputs.items, inputs.tokenizer)
+        self.metric = cell.task.selection_metric() or cell.task.settings.metrics[0]
         self.checkpoints = Path(str(trainer.args.output_dir))
         self.folder = self.checkpoints / "best"
 
     def kept(self) -> dict[str, Any]:
         """What is known so far, written whole or not at all after every epoch.
 
-        ``epochs``: the ``metrics`` and ``predictions`` (parted by spaces) of every epoch that was scored, by epoch.
+        ``epochs``: the ``metrics`` (with the one that decides) and ``predictions`` (parted by spaces) of every epoch
+        that was scored, by epoch.
         ``best``: ``epoch`` and ``files`` (SHA-256 by path below the folder) of the best of them, the first of equals.
         """
         return read_sealed(self.folder / "epochs.json") or {"epochs": {}}
@@ -102,15 +104,16 @@ class BestEpoch(TrainerCallback):
         if control.should_training_stop and state.global_step < state.max_steps:
             return  # interrupted within the epoch
         kept = ranks.on_main(self.kept)()
-        epoch, first = str(round(state.epoch or 0)), self.cell.config.task.metrics[0]
+        epoch = str(round(state.epoch or 0))
         if epoch in kept["epochs"]:
             return
         predictions = self.predict()
-        metrics = self.cell.task.score(self.items, predictions)
+        scores = self.cell.task.scorer(self.cell.task.lines(self.items, predictions)).score()
+        metrics = self.cell.task.columns_of(scores) | {self.metric: float(scores[self.metric])}
         self.trainer.log({f"eval_{name}": value for name, value in metrics.items()})
         if not ranks.is_main():
             return
-        if all(metrics[first] > earlier["metrics"][first] for earlier in kept["epochs"].values()):
+        if all(metrics[self.metric] > earlier["metrics"][self.metric] for earlier in kept["epochs"].values()):
             kept["best"] = {"epoch": int(epoch), "files": self.keep(f"epoch-{epoch}")}
         kept["epochs"][epoch] = {"metrics": metrics, "predictions": " ".join(predictions)}
         write_sealed(self.folder / "epochs.json", kept)
