@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.method_models import SPECS, examples, model_for
+from helpers.table_records import ENVIRONMENT, grid_of, write_run
 from omegaconf import DictConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -16,6 +18,7 @@ from delta_lora import DeltaLora
 from delta_lora.methods.base import Method, Schedule
 from delta_lora.methods.delta_lora import DeltaLoraMethod
 from delta_lora.methods.lora import Lora
+from delta_lora.suite.pages.provenance import facts
 from delta_lora.suite.run import precision
 from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.precision import attention_as, frozen_matrices_in, has_bf16, training_in, uses_bf16
@@ -159,3 +162,26 @@ def test_a_run_in_bf16_ends_on_the_checkpoints_own_weights(
     assert computed == {torch.float32, None}, "autocast is training's; texts are made as task.decode.precision says"
     assert held == [("q_proj", "v_proj") if method == "delta-lora-dropout" else ()]
     assert run.train["final_loss"] > 0
+
+
+@pytest.mark.usefixtures("quick_scores")
+@pytest.mark.parametrize("has", [True, False])
+def test_a_record_says_what_auto_became(
+    short: Callable[..., DictConfig], has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delta_lora.suite.run.precision.has_bf16", lambda: has)
+    run = run_cell(short("method=lora", "task.train.precision=auto", "task.train.max_steps=4"))
+    assert run is not None and run.environment["precision"] == ("bf16" if has else "fp32")
+
+
+def test_a_page_says_what_its_runs_were_trained_in_where_they_say_it(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "table=table3", "scale=tiny", "method=lora,dylora,full")
+    said = [
+        write_run(tmp_path, cell, {}, environment=ENVIRONMENT | {"precision": name})
+        for cell, name in zip(grid.cells, ("bf16", "bf16", "fp32"), strict=True)
+    ]
+    older = write_run(tmp_path, grid.cells[2], {})
+    assert "Precision: bf16" in facts(grid, said[:2])
+    assert "Precision: bf16 (2 runs); fp32 (1 run)" in facts(grid, said)
+    assert "Precision: bf16 (2 runs); not recorded (1 run)" in facts(grid, [*said[:2], older])
+    assert "Precision" not in str(facts(grid, [older]))

@@ -73,6 +73,7 @@ def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
         for env in environments
     ]
     wall = timedelta(seconds=round(sum(run.train["wall_seconds"] for run in runs)))
+    precisions = [env.get("precision", "not recorded") for env in environments]  # older records do not say
     copies = sum(copy_of(run) is not None for run in runs)
     extra = [item for item in grid.overrides if not item.startswith(NOT_OF_THE_NUMBERS)]
     return [
@@ -82,6 +83,7 @@ def facts(grid: Grid, runs: Sequence[Run]) -> list[str]:
         *([f"Overrides: {' '.join(extra)}"] if extra else []),
         *([f"Data: files that are not the released ones in {copies} of the runs (docs/data.md)"] if copies else []),
         f"Device: {tally([env['device'] for env in environments])}",
+        *([f"Precision: {tally(precisions)}"] if {*precisions} - {"not recorded"} else []),
         f"Versions: {tally(versions)}",
         f"Commit: {tally([commit(env.get('git_commit')) for env in environments])}",
         f"Wall time of the runs together: {wall}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Literal
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -21,6 +22,11 @@ NOT_NUMBERS = (
 def uses_bf16(precision: str) -> bool:
     """Whether ``task.train.precision`` means bf16 autocast here; ``auto``: where the processor multiplies in it."""
     return precision == "bf16" or (precision == "auto" and has_bf16())
+
+
+def resolved_precision(precision: str) -> Literal["bf16", "fp32"]:
+    """What ``task.train.precision`` became here, for a record: ``auto`` is one key for both."""
+    return "bf16" if uses_bf16(precision) else "fp32"
 
 
 def has_bf16() -> bool:

@@ -32,6 +32,7 @@ from delta_lora.suite.run.decoding import decode
 from delta_lora.suite.run.inputs import Inputs, load_inputs
 from delta_lora.suite.run.losses import measure_losses
 from delta_lora.suite.run.memory import as_memory_allows
+from delta_lora.suite.run.precision import resolved_precision
 from delta_lora.suite.run.progress import TrainingProgress
 from delta_lora.suite.run.results import Predicted, TrainResult
 from delta_lora.suite.run.scoring import (
@@ -174,8 +175,12 @@ def keep_predictions(cell: Cell, folder: Path, lines: list[dict[str, Any]], pred
     """Write the predictions, a test item a line, and what made them; from here on a run is only scored and recorded."""
     write_jsonl(folder / "predictions.jsonl", lines)
     began = (finished_phase(folder, STARTED) or {"began": time.time()})["began"]
-    revisions = {"model_revision": resolved_revision(cell.config.model), "data_revision": cell.task.revision()}
-    predicted = replace(predicted, seconds=round(time.time() - began, 2), environment=environment() | revisions)
+    facts = {
+        "model_revision": resolved_revision(cell.config.model),
+        "data_revision": cell.task.revision(),
+        "precision": resolved_precision(cell.train.precision),
+    }
+    predicted = replace(predicted, seconds=round(time.time() - began, 2), environment=environment() | facts)
     finish_phase(folder, PREDICTED, predicted.to_json(), outputs(folder))
     return predicted
 

@@ -46,7 +46,7 @@ class Predicted:
     counts: parameters by how they learn (:class:`delta_lora.methods.base.Counts`).
     seconds: what it took until then, since this process began.
     environment: what it ran on (:func:`delta_lora.suite.machine.environment.environment`), with the revisions of the
-        model and the data.
+        model and the data, and the precision that it was trained in.
     best_epoch: the epoch whose predictions count (classification).
     decode_seconds: what generating the texts took.
     """
