@@ -27,17 +27,20 @@ def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
         return grid
     known = {run.key for run in runs}
     here = {cell.config.task.name for cell in grid.cells if cell.key in known}
-    copies: dict[str, dict[str, dict[str, str]]] = {}  # task → digest → key on the released data → the run's
+    copies: dict[str, dict[str, str]] = {}  # key on the released data → digest → the run's key
     for run in runs:
         if (digest := copy_of(run)) and (found := released_key(run, digest)):
-            copies.setdefault(run.config["task"]["name"], {}).setdefault(digest, {})[found] = run.key
+            copies.setdefault(found, {})[digest] = run.key
+    if not copies:
+        return grid
+    away = {cell.key: copies.get(key_on_released(cell), {}) for cell in grid.cells if cell.config.task.name not in here}
+    digests: dict[str, set[str]] = {}  # by task, of the runs that fit
+    for cell in grid.cells:
+        digests.setdefault(cell.config.task.name, set()).update(away.get(cell.key, {}))
 
     def placed(cell: GridCell) -> GridCell:
-        of_task = copies.get(cell.config.task.name, {})
-        if cell.config.task.name in here or len(of_task) != 1:
-            return cell
-        (keys,) = of_task.values()
-        return replace(cell, key=keys.get(key_on_released(cell), cell.key))
+        fitting = away.get(cell.key, {}) if len(digests[cell.config.task.name]) == 1 else {}
+        return replace(cell, key=next(iter(fitting.values()), cell.key))
 
     return replace(grid, cells=tuple(placed(cell) for cell in grid.cells))
 
