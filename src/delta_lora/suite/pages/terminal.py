@@ -17,7 +17,8 @@ def terminal(view: TableView) -> RenderableType:
         grid.add_row(*(terminal_entry(entry) for entry in line))
     parts: list[RenderableType] = [grid]
     lines = ["Upper line: ours", *(["below: the paper's"] if view.of_paper else [])]
-    lines += [f"last: the gain over {view.base}{', ours / the paper’s' if view.of_paper else ''}"] if view.base else []
+    both = ", ours / the paper’s" if view.of_paper else ""
+    lines += [f"last: the gain over {view.base}{both}, on the seeds that both rows have"] if view.base else []
     if len(lines) > 1:
         parts.append(Text(f"{'; '.join(lines)}.", style="dim"))
     parts += map(Text, view.diverged)
