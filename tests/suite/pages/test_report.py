@@ -86,7 +86,9 @@ def test_where_ours_are_other_models_the_gain_over_lora_is_coloured_and_nothing_
     assert coloured(shown.html) == [(BETTER, "+3.50 ▲"), (WORSE, "-0.100 ▼"), (BETTER, "+0.200 ▲")]  # TER: lower
     assert "+0.79" in shown.html, "the paper's gain: 62.87 - 62.08 of BLEU-S"
     assert "difference" not in shown.html and "+0.63" not in shown.html  # 63.50 - 62.87
-    assert "Gain: over LoRA (repr.), on the seeds that both rows have, positive where better; coloured where" in shown.html
+    assert (
+        "Gain: over LoRA (repr.), on the seeds that both rows have, positive where better; coloured where" in shown.html
+    )
     assert "TER-S ↓" in shown.html and "BLEU-S ↑" in shown.html
     assert "not run" in shown.html
 
