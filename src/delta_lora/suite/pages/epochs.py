@@ -28,10 +28,9 @@ def epoch_texts(table: Table) -> Texts | None:
         cells = []
         for column, name in metrics.items():
             said, score = [run.metrics for run in row.runs[column].values()], row.scores[column]
-            count = f" ({score.seeds} of {score.asked})" if score is not None and score.seeds < score.asked else ""
             names = (name, f"{name}{LAST}", f"{name}{CROSS_FITTED}")
             means = " / ".join(f"{mean(one[each] for one in said):.2f}" for each in names) if said else "–"
-            cells.append(means + count)
+            cells.append(means + ("" if score is None else score.count))
         if set(cells) != {"–"}:
             lines.append([row_title(table, row), *cells])
     return Texts(["Best / last / cross-fitted", *metrics], lines, tuple(range(1, len(metrics) + 1)))

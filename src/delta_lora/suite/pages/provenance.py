@@ -12,10 +12,8 @@ from delta_lora.suite.pages.words import row_title
 from delta_lora.suite.records.records import Run
 from delta_lora.suite.tables.copies import copy_of
 from delta_lora.suite.tables.shape import different_seeds
-from delta_lora.suite.tables.table import Table, comparable, overridden
+from delta_lora.suite.tables.table import NOT_OF_THE_NUMBERS, Table, comparable, overridden
 
-# Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
-NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
 ESCAPED = re.compile(r"\\([\\|*_<>`])")  # by markdown.escape_markdown
 PACKAGES = ("torch", "transformers", "peft")
 

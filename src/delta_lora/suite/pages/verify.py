@@ -65,15 +65,14 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             found.wrong.append(f"{named(folder)}: {error}")
     chosen = {run.key for run in spread(runs, sample)}
     runs = [scored_anew(run, found) if run.key in chosen else run for run in runs]
-    tables: list[Table] = []
     numbers: dict[str, list[str]] = {}
     for name in names_with("table"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():
             found.pages.append(name)
-            tables.append(build_table(grid_of(page, here.scale.name, results), runs))
-            found.wrong += check_table(tables[-1], page, whole=sample is None)
-            numbers[name] = scores_of(tables[-1])
+            table = build_table(grid_of(page, here.scale.name, results), runs)
+            found.wrong += check_table(table, page, whole=sample is None)
+            numbers[name] = scores_of(table)
     for name in names_with("figure"):
         page = results / here.scale.name / f"{name}.md"
         if page.is_file():

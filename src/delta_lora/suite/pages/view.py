@@ -188,7 +188,7 @@ def score_text(score: Number, digits: int) -> str:
     text = f"{score.mean:.{digits}f}"
     if score.sd is not None:
         text += f" ± {score.sd:.{digits}f}"
-    return text if score.seeds == score.asked else f"{text} ({score.seeds} of {score.asked})"
+    return text + score.count
 
 
 def shape_texts(table: Table, found: Sequence[Shape]) -> Texts:

@@ -26,14 +26,16 @@ def of_any_copy(grid: Grid, runs: Sequence[Run]) -> Grid:
     if grid.config.scale.comparable:
         return grid
     known = {run.key for run in runs}
-    here = {cell.config.task.name for cell in grid.cells if cell.key in known}
+    tasks = {cell.config.task.name for cell in grid.cells}
+    tasks -= {cell.config.task.name for cell in grid.cells if cell.key in known}
     copies: dict[str, dict[str, str]] = {}  # key on the released data → digest → the run's key
     for run in runs:
-        if (digest := copy_of(run)) and (found := released_key(run, digest)):
+        digest = copy_of(run) if run.config["task"]["name"] in tasks else None
+        if digest and (found := released_key(run, digest)):
             copies.setdefault(found, {})[digest] = run.key
     if not copies:
         return grid
-    away = {cell.key: copies.get(key_on_released(cell), {}) for cell in grid.cells if cell.config.task.name not in here}
+    away = {cell.key: copies.get(key_on_released(cell), {}) for cell in grid.cells if cell.config.task.name in tasks}
     digests: dict[str, set[str]] = {}  # by task, of the runs that fit
     for cell in grid.cells:
         digests.setdefault(cell.config.task.name, set()).update(away.get(cell.key, {}))

@@ -18,11 +18,9 @@ NOT_PRINTED = "-"  # how the paper writes a setting that a row does not have
 QUOTED = "-quoted"  # ends the names of rows that the paper quotes
 FEWEST_FOR_A_BAND = 3  # seeds
 PAPERS_TEXT = "microsoft"  # E2E's, spaced as the scripts have it that the paper's numbers come from (docs/fidelity.md)
-# Overrides that choose among a table's cells, or say where things lie and what is logged.
-CHOICES = (
-    *("table=", "scale=", "seed=", "method=", "task="),
-    *("results_dir=", "cache_dir=", "data_dir=", "logger", "hydra"),
-)
+# Overrides that a table's face leaves out: it names them elsewhere, or they change no number.
+NOT_OF_THE_NUMBERS = ("table=", "scale=", "seed=", "results_dir=", "cache_dir=", "data_dir=", "logger", "hydra")
+CHOICES = (*NOT_OF_THE_NUMBERS, "method=", "task=")  # those that make no other cells than a table's own
 COUNTS = ("trainable", "extra_updatable")
 
 
@@ -47,6 +45,11 @@ class Number:
     def seeds(self) -> int:
         """How many there are."""
         return len(self.by_seed)
+
+    @property
+    def count(self) -> str:
+        """`` (1 of 3)`` where a seed that was asked for is missing; "" where none is."""
+        return "" if self.seeds == self.asked else f" ({self.seeds} of {self.asked})"
 
     @property
     def half(self) -> float | None:
