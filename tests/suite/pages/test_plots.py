@@ -245,6 +245,25 @@ def test_a_sweeps_curve_has_a_band_over_seeds_and_every_seed_as_a_dot(tmp_path: 
     assert heights == [round(52 - half, 2), round(52 + half, 2)]
 
 
+def test_a_curve_joins_means_over_the_seeds_that_all_rows_have(tmp_path: Path) -> None:
+    """A row with one seed more would else move the line by that seed alone."""
+
+    def drawn(missing: set[tuple[float, int]]) -> tuple[dict[str, list[float]], int]:
+        """The named lines' heights by their names, and how many dots there are."""
+        results = tmp_path / str(len(missing))
+        asked = overrides(results, "table7", "seed=1,2")
+        for cell in grid_of(results, *asked).cells:
+            if (cell.config.method.update_ratio, cell.config.seed) not in missing:
+                write_run(results, cell, dict.fromkeys(E2E, 50.0 + 10 * cell.config.seed))
+        axes = draw_curves(find_table(grid_of(results, *asked))).axes[0]
+        lines = {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
+        return lines, sum(len(kind.get_offsets()) for kind in axes.collections)
+
+    assert drawn(set()) == ({"ours": [65.0] * 6}, 12)
+    assert drawn({(0.0, 2), (3.0, 2)}) == ({"ours, seeds of all rows": [60.0] * 6}, 10)
+    assert drawn({(0.0, 2), (3.0, 1), (5.0, 1)}) == ({}, 9), "no seed is shared: dots alone"
+
+
 def inside(figure: Figure) -> bool:
     """Whether nothing is drawn beyond the picture, as PNG and as SVG."""
     for suffix in ("png", "svg"):

@@ -21,7 +21,8 @@ from PIL import Image
 from delta_lora.files import write_whole
 from delta_lora.suite.pages.words import setting_head
 from delta_lora.suite.tables.figure3 import of_shared_seeds
-from delta_lora.suite.tables.table import Table
+from delta_lora.suite.tables.shape import different_seeds
+from delta_lora.suite.tables.table import Table, shared_seeds
 
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 COLORS = (GREEN, BLUE, VERMILION, PURPLE, "#E69F00", "#56B4E9", "#000000", "#F0E442")  # all eight, yellow last
@@ -120,11 +121,17 @@ def draw_curves(table: Table) -> Figure:
 
 
 def draw_curve(axes: Axes, table: Table, column: str) -> list[Any]:
-    """One score over the rows, its 95 % band and every seed as a dot; returns what the legend names."""
+    """One score over the rows, its 95 % band and every seed as a dot; returns what the legend names.
+
+    The line joins means over the seeds that all rows have, for a row of other seeds would move it; without such a
+    seed there are the dots alone.
+    """
     places = np.arange(len(table.rows))
     scores = [row.scores[column] for row in table.rows]
-    means = np.array([math.nan if score is None else score.mean for score in scores])
-    half = np.array([math.nan if score is None or score.half is None else score.half for score in scores])
+    seeds = shared_seeds(table.rows, column)
+    joined = [None if score is None or not seeds else score.of(seeds) for score in scores]
+    means = np.array([math.nan if score is None else score.mean for score in joined])
+    half = np.array([math.nan if score is None or score.half is None else score.half for score in joined])
     printed = [float(row.printed[column] or "nan") for row in table.rows]
     lines: list[Any] = []
     if table.of_paper:
@@ -134,9 +141,10 @@ def draw_curve(axes: Axes, table: Table, column: str) -> list[Any]:
             right.grid(False)
             right.tick_params(axis="y", colors=PAPER["color"])
             axes.tick_params(axis="y", colors=OURS["color"])
-    found: list[Any] = [*axes.plot(places, means, label="ours", **OURS)]
-    if any(score is not None and score.seeds > 1 for score in scores):
-        dots = [(place, value) for place, one in enumerate(scores) if one for value in one.by_seed.values()]
+    name = "ours, seeds of all rows" if different_seeds(table, column) else "ours"
+    found: list[Any] = [*axes.plot(places, means, label=name, **OURS)] if seeds else []
+    dots = [(place, value) for place, one in enumerate(scores) if one for value in one.by_seed.values()]
+    if any(score is not None and score.seeds > 1 for score in scores) or (dots and not seeds):
         faint = {"color": OURS["color"], "alpha": 0.5, "s": 8, "linewidths": 0}
         found.append(axes.scatter(*zip(*dots, strict=True), label="each seed", **faint))
     if not np.isnan(half).all():

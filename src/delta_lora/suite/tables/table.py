@@ -46,6 +46,10 @@ class Number:
         """How many there are."""
         return len(self.by_seed)
 
+    def of(self, seeds: Iterable[int]) -> "Number":
+        """The same of some of its seeds."""
+        return Number({seed: self.by_seed[seed] for seed in sorted(seeds)}, self.asked)
+
     @property
     def count(self) -> str:
         """`` (1 of 3)`` where a seed that was asked for is missing; "" where none is."""
