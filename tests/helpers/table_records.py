@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,28 @@ ENVIRONMENT = {
 
 
 compose_cell = grids.compose_cell
+BASES: grids.Bases = {}
 
 
 @cache
 def cell_of(overrides: tuple[str, ...]) -> GridCell:
-    return compose_cell(overrides, {})
+    return compose_cell(overrides, BASES if any(text.startswith("seed=") for text in overrides) else {})
+
+
+@lru_cache(maxsize=300)  # a test asks for the same cells again and again; all of theirs at once would fill the memory
+def cell_in(overrides: tuple[str, ...]) -> GridCell:
+    folders = dict(text.split("=", 1) for text in overrides if text.startswith(("results_dir=", "cache_dir=")))
+    cell = deepcopy(cell_of(tuple(text for text in overrides if text.partition("=")[0] not in folders)))
+    cell.config.update({name: str(place(name, given)) for name, given in folders.items()})
+    return cell
 
 
 def cell_elsewhere(overrides: Sequence[str], bases: object) -> GridCell:
     """A sweep's cell, composed once for all tests whose results are in other folders: neither is part of its key.
 
-    For tests without data of their own: the key holds the data's digest.
+    For tests without data of their own, which change no configuration: the key holds the data's digest.
     """
-    folders = dict(text.split("=", 1) for text in overrides if text.startswith(("results_dir=", "cache_dir=")))
-    cell = deepcopy(cell_of(tuple(text for text in overrides if text.partition("=")[0] not in folders)))
-    cell.config.update({name: str(place(name, given)) for name, given in folders.items()})
-    return cell
+    return cell_in(tuple(overrides))
 
 
 def grid_of(results: Path, *overrides: str) -> Grid:

@@ -12,7 +12,7 @@ from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.tables.build import build_table
 from delta_lora.suite.tables.csv_file import read_table
 
-ASKED = ["table=table4", "scale=tiny", "method=lora,delta-lora", "model.path=/a/checkpoint"]
+ASKED = ["table=table4", "scale=tiny", "method=lora,delta-lora"]
 ITEMS = 200
 
 

@@ -27,7 +27,7 @@ from delta_lora.suite.tables.figure3_claims import check_similarity
 from delta_lora.suite.tables.gain import Gain
 
 E2E = ["BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"]
-TINY = ["scale=tiny", "model.path=/a/checkpoint"]
+TINY = ["scale=tiny"]
 BLOCKS = 6
 COSINES = {"lora": 0.9, "ft-qv": 0.8, "delta-lora": 0.6, "lora-scaled": 0.5}
 RANKS = {"lora": 4, "ft-qv": 64, "delta-lora": 8, "lora-scaled": 4}

@@ -30,7 +30,7 @@ from delta_lora.suite.tables.csv_file import read_table
 from delta_lora.suite.tables.table import Table
 
 ROUGE = ["Rouge-1", "Rouge-2", "Rouge-L", "Rouge-Sum"]
-SCALE = ["scale=tiny", "model.path=/a/checkpoint", "task.source=generated"]
+SCALE = ["scale=tiny", "task.source=generated"]
 REFERENCE = "The Vaults is a cheap pub near Café Adriatic with a low rating & £20 meals"
 
 pytestmark = [pytest.mark.usefixtures("cells_once"), pytest.mark.xdist_group("tables")]  # composed once

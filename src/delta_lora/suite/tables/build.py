@@ -75,8 +75,10 @@ def borrow(spec: TableSpec, grid: Grid, runs: Sequence[Run]) -> dict[str, Row]:
     """
     found: dict[str, Row] = {}
     shared = [word for word in grid.overrides if not word.startswith(("table=", "method", "hydra"))]
-    for other in sorted({name.partition(OF)[0] for name in spec.named if OF in name}):
-        if other not in names_with("table"):
+    others = sorted({name.partition(OF)[0] for name in spec.named if OF in name})
+    known = names_with("table") if others else []
+    for other in others:
+        if other not in known:
             raise UserError(f"configs/table/{grid.table}.yaml names a row of {other!r}, which is no table")
         rows = build_table(compose_grid([f"table={other}", *shared]), runs, borrowing=False).rows
         found |= {f"{other}{OF}{row.name}": row for row in rows}

@@ -159,13 +159,15 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
 
 def names_with(section: Literal["table", "figure"]) -> list[str]:
     """The files of ``configs/table`` that have this section (``table`` or ``figure``): the paper's, then one's own."""
-    own = own_tables()
-    return sorted((name for name, config in all_files().items() if section in config), key=lambda name: name in own)
+    files = all_files()
+    own = own_tables(files)
+    return sorted((name for name, config in files.items() if section in config), key=lambda name: name in own)
 
 
-def own_tables() -> list[str]:
-    """The tables of one's own, which the paper does not print, by name."""
-    return [name for name, config in all_files().items() if "table" in config and config.table.get("number") is None]
+def own_tables(files: dict[str, DictConfig] | None = None) -> list[str]:
+    """The tables of one's own, which the paper does not print, by name; ``files``: of `all_files`, where read."""
+    found = all_files() if files is None else files
+    return [name for name, config in found.items() if "table" in config and config.table.get("number") is None]
 
 
 def tables_with_examples() -> list[str]:
