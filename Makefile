@@ -103,7 +103,7 @@ test: .venv/.complete ## the tests (DELTA_LORA_DATA=folder: with real data)
 test-slow: .venv/.complete ## full-size models with random weights, on the CPU
 	.venv/bin/pytest -q -m slow
 
-test-clusters: .venv/.complete ## sweeps on joblib, submitit and Ray against one cell after the other
+test-clusters: .venv/.complete ## runs on two processes against one; sweeps on joblib, submitit and Ray against one cell after the other
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false .venv/bin/pytest -q -m cluster
 
 test-slurm: .venv/.complete ## a one-node Slurm (as root: installs Debian's packages), and what the slurm launcher does there

@@ -16,7 +16,10 @@ from delta_lora.suite.records.records import read_runs
 from delta_lora.suite.run.recipe import run_cell
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher",
+    ["basic", "joblib", *(pytest.param(name, marks=pytest.mark.cluster) for name in ("ray", "submitit_local"))],
+)
 def test_a_sweep_finishes_its_other_cells_and_lists_what_failed(
     gpt2_checkpoint: Path, tmp_path: Path, launcher: str
 ) -> None:

@@ -24,7 +24,7 @@ from delta_lora.suite.config.cell import build_cell
 from delta_lora.suite.machine import ranks
 from delta_lora.suite.records.records import Run, read_jsonl, read_runs
 
-pytestmark = pytest.mark.xdist_group("distributed")  # all read the same few runs
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("distributed")]  # all read the same few runs
 # 97 examples in batches of 8: the last step of an epoch has one example, and the second process none.
 STEPS = 26
 PLAIN = {

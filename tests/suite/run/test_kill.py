@@ -77,7 +77,8 @@ def cells(short: Short, short_glue: Short, quick_scores: None) -> dict[str, Dict
 
 @pytest.mark.parametrize(
     ("task", "phase"),
-    [(task, phase) for phase in ("training", "write_record") for task in ("e2e", "glue")] + [("e2e", "decode_items")],
+    [("e2e", phase) for phase in ("training", "decode_items", "write_record")]
+    + [pytest.param("glue", phase, marks=pytest.mark.chaos) for phase in ("training", "write_record")],
 )
 def test_a_damaged_file_of_an_unfinished_run_is_never_used(
     cells: dict[str, DictConfig],
@@ -114,7 +115,7 @@ def die(*_: Any, **__: Any) -> Any:
     raise Died
 
 
-@pytest.mark.parametrize("task", ["e2e", "glue"])
+@pytest.mark.parametrize("task", ["e2e", pytest.param("glue", marks=pytest.mark.chaos)])
 def test_a_damaged_record_is_set_aside_and_made_again(
     cells: dict[str, DictConfig], task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
