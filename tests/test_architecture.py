@@ -10,12 +10,12 @@ from helpers import ROOT
 
 SOURCE = ROOT / "src" / "delta_lora"
 # What lies beside the rooms and is not the library, which is what people take home.
-BESIDE = ("errors", "streams", "settings", "places", "files", "folders")
+BESIDE = ("errors", "streams", "settings", "places", "files", "folders", "hub")
 # A room imports from those above it, and from itself, never from one below or beside it.
 ORDER = [
     ("errors", "streams"),
     ("settings", "places", "files", "paper"),
-    ("folders",),
+    ("folders", "hub"),
     ("tiny",),
     ("models",),
     ("library",),

@@ -18,7 +18,8 @@ from helpers.runs import interrupted
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, download, from_hub, sha256_of
+from delta_lora.files import download, sha256_of
+from delta_lora.hub import HubFiles, from_hub
 from delta_lora.methods.base import read_tensors
 from delta_lora.models.checkpoint import FILES, check_safetensors
 from delta_lora.models.load import load_model, load_tokenizer

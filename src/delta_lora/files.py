@@ -2,13 +2,12 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from functools import cache
-from hashlib import file_digest, sha1, sha256
+from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -101,16 +100,6 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class HubFiles:
-    """Files of a repository on the hub: those that match one of the patterns."""
-
-    repository: str
-    kind: str  # "model" or "dataset"
-    revision: str
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class WebFile:
     """A file on a web server, and where it (or what is unpacked from it) is kept."""
 
@@ -182,68 +171,3 @@ def download(url: str, folder: Path, sha256: Mapping[str, str]) -> Path:
                 "DELTA_LORA_DATA to a folder in the layout of docs/data.md"
             ) from error
     return folder
-
-
-def from_hub(files: HubFiles) -> Path:
-    """The snapshot folder with the files; downloaded by the hub's client, or found in its cache, and checked.
-
-    Raises:
-        UserError: the hub cannot be reached and the cache has no such snapshot, or a file is damaged.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(
-            snapshot_download(
-                files.repository,
-                repo_type=files.kind,
-                revision=files.revision,
-                allow_patterns=list(files.patterns),
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        elsewhere = (
-            "set data_dir or DELTA_LORA_DATA (docs/data.md)"
-            if files.kind == "dataset"
-            else "set model.path to a folder with its checkpoint"
-        )
-        raise UserError(
-            f"could not load {files.repository} at {files.revision} from the hub: {' '.join(str(error).split())}; on "
-            f"a machine without internet, {elsewhere}, or HF_HOME to a filled cache"
-        ) from error
-    for pattern in files.patterns:
-        for path in folder.glob(pattern):
-            check_blob(path)
-    return folder
-
-
-def check_blob(path: Path) -> None:
-    """A file of a hub snapshot is what the hub has: its cache names each file's content by its digest.
-
-    A file that is no link into the cache's ``blobs`` (a cache copied without its links) cannot be checked.
-
-    Raises:
-        UserError: it has changed since it was downloaded, or was cut off.
-    """
-    blob = path.resolve()
-    if blob.parent.name != "blobs" or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
-        return
-    if not blob.is_file():
-        raise UserError(f"{path} points to no file; delete that link, and the next run downloads it again")
-    if blob_digest(blob) != blob.name:
-        raise UserError(
-            f"{path} is damaged: its content ({blob}) is not what the hub has; delete both, and the next run downloads "
-            "them again"
-        )
-
-
-def blob_digest(blob: Path) -> str:
-    """The digest that a file of the hub's cache is named by.
-
-    Large files (LFS) are named by their SHA-256, the others by git's SHA-1 of ``blob <size>`` and the content.
-    """
-    if len(blob.name) == 64:
-        return known_sha256(blob)
-    content = blob.read_bytes()
-    return sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -22,6 +22,7 @@ FILES = (
 )
 
 MEND = "replace it with the original"
+PICKLES = "pytorch_model*.bin"
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -41,7 +42,7 @@ def check_checkpoint(folder: Path) -> None:
                 f"{folder / name} asks for code of its own (auto_map), which is never run here; use a model that "
                 "Transformers itself has"
             )
-    check_safetensors(folder, "model", "pytorch_model*.bin")
+    check_safetensors(folder, "model", PICKLES)
     for name, content in settings.items():
         shards = content.get("weight_map", {}) if name.endswith(".index.json") else {}
         for shard in set(shards.values() if isinstance(shards, dict) else [shards]):

@@ -21,10 +21,11 @@ from transformers import (
 )
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, from_hub
-from delta_lora.models.checkpoint import FILES, MEND, check_checkpoint
+from delta_lora.hub import from_hub
+from delta_lora.models.checkpoint import MEND, check_checkpoint
 from delta_lora.models.folder import local_digest, local_folder
 from delta_lora.models.gpt2 import one_kernel_gelu, split_attention
+from delta_lora.models.hub import cached_folder, hub_files
 from delta_lora.models.package import package_checkpoint, package_of
 from delta_lora.models.settings import dropout_fields
 
@@ -69,7 +70,7 @@ def checkpoint_folder(model: DictConfig, cache_dir: Path) -> Path:
         return folder
     if Path(str(model.path)).is_absolute() or str(model.path).startswith((".", "~")):
         raise UserError(f"model.path={model.path} is no folder; give a folder with a checkpoint or a hub name")
-    return from_hub(HubFiles(model.path, "model", model.revision, FILES))
+    return from_hub(hub_files(model))
 
 
 def load_config(model: DictConfig, cache_dir: Path, **overrides: Any) -> PretrainedConfig:
@@ -191,16 +192,14 @@ def resolved_revision(model: DictConfig) -> str | None:
 
     None for a tiny model.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     if (package := package_of(model)) is not None:
         return f"{package.name} {package.version}"
     if model.path is None:
         return None
     if (digest := local_digest(model)) is not None:
         return f"local, {digest}"
-    found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
-    return Path(found).parent.name if isinstance(found, str) else None
+    found = cached_folder(model)
+    return None if found is None else found.name
 
 
 def guarded(model: DictConfig, call: Any, **arguments: Any) -> Any:

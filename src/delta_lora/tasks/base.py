@@ -19,7 +19,8 @@ from delta_lora.tasks.settings import TaskSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from delta_lora.files import HubFiles, WebFile
+    from delta_lora.files import WebFile
+    from delta_lora.hub import HubFiles
 
 PINNED = "pinned"  # the fingerprint of the released data, from where the project has them
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")

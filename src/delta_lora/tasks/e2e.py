@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, WebFile, check_local, digest_of, download
+from delta_lora.files import WebFile, check_local, digest_of, download
+from delta_lora.hub import HubFiles
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import setting
 from delta_lora.tasks.base import Item

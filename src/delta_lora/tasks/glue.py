@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, from_hub
+from delta_lora.hub import HubFiles, from_hub
 from delta_lora.metrics.base import Resampler
 from delta_lora.metrics.glue import TASKS, metric_name
 from delta_lora.settings import Texts, setting

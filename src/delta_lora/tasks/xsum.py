@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delta_lora.files import HubFiles, from_hub
+from delta_lora.hub import HubFiles, from_hub
 from delta_lora.metrics.base import Resampler
 from delta_lora.settings import setting
 from delta_lora.tasks import parquet

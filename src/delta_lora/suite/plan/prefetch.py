@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
-from delta_lora.files import HubFiles, WebFile, from_hub
-from delta_lora.models.checkpoint import FILES
+from delta_lora.files import WebFile
+from delta_lora.hub import HubFiles, cached, from_hub
+from delta_lora.models.hub import cached_folder, hub_files
 from delta_lora.models.package import package_checkpoint, package_folder, package_here, package_of
 from delta_lora.models.settings import PackageSettings, made_here
 from delta_lora.places import place
@@ -77,8 +78,7 @@ def needs(configs: Iterable[DictConfig]) -> list[Need]:
             describe = partial(describe_package, model, config.model, package, task.cache_dir)
             found.setdefault(model, Need(model, describe, here, asks=False))
         elif config.model.path is not None and not place("model.path", config.model.path).is_dir():
-            files = HubFiles(config.model.path, "model", config.model.revision, FILES)
-            found.setdefault(model, Need(model, partial(from_hub_files, model, files), here))
+            found.setdefault(model, Need(model, partial(describe_hub_model, model, config.model), here))
         if not task.generated and task.data_dir is None:
             found.setdefault(data, Need(data, partial(describe_data, data, task), partial(data_here, task)))
     return list(found.values())
@@ -98,6 +98,19 @@ def describe_data(name: str, task: Task) -> Download:
         sum(size or 0 for size, here in sizes if here),
         task.fetch,
     )
+
+
+def describe_hub_model(name: str, model: DictConfig) -> Download:
+    """A model's files on the hub; asks it.
+
+    Raises:
+        UserError: it cannot be reached, or has nothing of it that is loaded.
+    """
+    try:
+        files = hub_files(model)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    return from_hub_files(name, files)
 
 
 def describe_package(name: str, model: DictConfig, package: PackageSettings, cache_dir: Path) -> Download:
@@ -184,7 +197,7 @@ def local_folder(model: DictConfig, cache_dir: Path) -> Path | None:
     if (package := package_of(model)) is not None:
         return package_folder(model, package, cache_dir) if package_here(model, package, cache_dir) else None
     folder = place("model.path", model.path)
-    return folder if folder.is_dir() else cached(HubFiles(model.path, "model", model.revision, FILES))
+    return folder if folder.is_dir() else cached_folder(model)
 
 
 def model_here(model: DictConfig, cache_dir: Path) -> bool:
@@ -205,19 +218,6 @@ def data_here(task: Task) -> bool:
         else (folder := cached(file)) is not None and all(any(folder.glob(name)) for name in file.patterns)
         for file in task.remote()
     )
-
-
-def cached(files: HubFiles) -> Path | None:
-    """The snapshot in the hub's cache; None where there is none."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(files.repository, repo_type=files.kind, revision=files.revision, local_files_only=True)
-        )
-    except LocalEntryNotFoundError:
-        return None
 
 
 def bytes_text(count: int | None) -> str:
