@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.files import known_sha256
@@ -19,24 +20,29 @@ class HubFiles:
     patterns: tuple[str, ...]
 
 
+def snapshot(files: HubFiles, **options: Any) -> Any:
+    """What the hub's client answers for the files alone; the rest of the repository need not be here."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        files.repository,
+        repo_type=files.kind,
+        revision=files.revision,
+        allow_patterns=list(files.patterns),
+        **options,
+    )
+
+
 def from_hub(files: HubFiles) -> Path:
     """The snapshot folder with the files; downloaded by the hub's client, or found in its cache, and checked.
 
     Raises:
         UserError: the hub cannot be reached and the cache has no such snapshot, or a file is damaged.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(
-            snapshot_download(
-                files.repository,
-                repo_type=files.kind,
-                revision=files.revision,
-                allow_patterns=list(files.patterns),
-            )
-        )
+        folder = Path(snapshot(files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise not_loaded(files, error) from error
     for pattern in files.patterns:
@@ -59,21 +65,12 @@ def not_loaded(files: HubFiles, error: Exception) -> UserError:
 
 
 def cached(files: HubFiles) -> Path | None:
-    """The snapshot in the hub's cache with the files; None where there is none, or not all of them."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """The snapshot in the hub's cache with the files; None where there is none, or not all, and for no hub name."""
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                files.repository,
-                repo_type=files.kind,
-                revision=files.revision,
-                allow_patterns=list(files.patterns),  # the rest of the repository need not be here
-                local_files_only=True,
-            )
-        )
-    except LocalEntryNotFoundError:
+        return Path(snapshot(files, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
 
 

@@ -75,3 +75,11 @@ def test_safetensors_of_the_repositorys_own_come_first(empty_cache: Path, monkey
         at(monkeypatch, address)
         assert hub_files(MODEL).revision == "main"
         assert (from_hub(hub_files(MODEL)) / "model.safetensors").read_bytes() == b"its own"
+
+
+def test_a_name_that_the_hub_has_none_of_is_one_line(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, "http://127.0.0.1:9")
+    model = DictConfig({**MODEL, "path": "owner/name/more"})
+    assert cached_folder(model) is None
+    with pytest.raises(UserError, match="could not load owner/name/more at main from the hub: Repo id must be"):
+        hub_files(model)

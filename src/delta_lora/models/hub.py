@@ -39,7 +39,12 @@ def cached_folder(model: Any) -> Path | None:
 
 def kept(files: HubFiles) -> HubFiles | None:
     """Those of the files, or of their conversion, that the cache has with weights in safetensors."""
-    note = note_of(files)
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        note = note_of(files)
+    except HFValidationError:  # no name that the hub could have
+        return None
     conversion = [replace(files, revision=note.read_text(encoding="utf-8").strip())] if note.is_file() else []
     with_weights = (one for one in (files, *conversion) if (folder := cached(one)) and any(folder.glob(WEIGHTS)))
     return next(with_weights, None)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from delta_lora.errors import UserError
 from delta_lora.files import WebFile
-from delta_lora.hub import HubFiles, cached, from_hub
+from delta_lora.hub import HubFiles, cached, from_hub, snapshot
 from delta_lora.models.hub import cached_folder, hub_files
 from delta_lora.models.package import package_checkpoint, package_folder, package_here, package_of
 from delta_lora.models.settings import PackageSettings, made_here
@@ -141,19 +141,12 @@ def from_hub_files(name: str, files: HubFiles) -> Download:
     Raises:
         UserError: it cannot be reached, has no such repository or revision, or nothing in it matches.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
     disable_progress_bars()  # asking is quick
     try:
-        listed: Any = snapshot_download(
-            files.repository,
-            repo_type=files.kind,
-            revision=files.revision,
-            allow_patterns=list(files.patterns),
-            dry_run=True,
-        )
+        listed = snapshot(files, dry_run=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
             f"{name}: the hub cannot be asked for {files.repository} at {files.revision} "

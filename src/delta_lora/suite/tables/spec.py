@@ -160,14 +160,17 @@ def table_spec(config: DictConfig, name: str) -> TableSpec:
 def names_with(section: Literal["table", "figure"]) -> list[str]:
     """The files of ``configs/table`` that have this section (``table`` or ``figure``): the paper's, then one's own."""
     files = all_files()
-    own = own_tables(files)
-    return sorted((name for name, config in files.items() if section in config), key=lambda name: name in own)
+    return sorted((name for name, config in files.items() if section in config), key=lambda name: is_own(files[name]))
 
 
-def own_tables(files: dict[str, DictConfig] | None = None) -> list[str]:
-    """The tables of one's own, which the paper does not print, by name; ``files``: of `all_files`, where read."""
-    found = all_files() if files is None else files
-    return [name for name, config in found.items() if "table" in config and config.table.get("number") is None]
+def own_tables() -> list[str]:
+    """The tables of one's own, which the paper does not print, by name."""
+    return [name for name, config in all_files().items() if is_own(config)]
+
+
+def is_own(config: DictConfig) -> bool:
+    """Whether a file of ``configs/table`` is a table that the paper does not print."""
+    return "table" in config and config.table.get("number") is None
 
 
 def tables_with_examples() -> list[str]:
