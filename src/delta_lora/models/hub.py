@@ -27,14 +27,19 @@ def hub_files(model: Any) -> HubFiles:
     Raises:
         UserError: there are pickles alone, and no conversion of them; or the hub cannot be asked.
     """
-    files = HubFiles(model.path, "model", model.revision, FILES)
+    files = asked_for(model)
     return kept(files) or converted(files) or files
 
 
 def cached_folder(model: Any) -> Path | None:
     """The snapshot with a model's weights in the hub's cache, named by its commit; nothing is asked. None: none."""
-    found = kept(HubFiles(model.path, "model", model.revision, FILES))
+    found = kept(asked_for(model))
     return None if found is None else cached(found)
+
+
+def asked_for(model: Any) -> HubFiles:
+    """What would be loaded of a model at its own revision."""
+    return HubFiles(model.path, "model", model.revision, FILES)
 
 
 def kept(files: HubFiles) -> HubFiles | None:
@@ -59,6 +64,7 @@ def converted(files: HubFiles) -> HubFiles | None:
         UserError: there are pickles alone, and no conversion of them; or the hub cannot be asked.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, HTTPError  # of the HTTP library that its client has
 
     api = HfApi()
     try:
@@ -73,7 +79,7 @@ def converted(files: HubFiles) -> HubFiles | None:
             if before and before[0].commit_id == asked.sha:
                 write_whole(note_of(files), newest.commit_id)
                 return replace(files, revision=newest.commit_id)
-    except Exception as error:  # the hub's client lets through whatever its HTTP library raises
+    except (HTTPError, HFValidationError, OSError) as error:
         raise not_loaded(files, error) from error
     raise UserError(
         f"{files.repository} at {files.revision} has its weights as {', '.join(pickles)} alone, and the hub has no "
