@@ -268,12 +268,12 @@ def test_where_one_run_has_cross_fitted_scores_one_without_them_is_left_out(tmp_
 
 
 def test_a_face_says_how_much_of_the_data_it_is_of(tmp_path: Path) -> None:
-    """Table 1 has all test inputs, Tables 5 to 8 every third; what chooses settings has none."""
-    first, seventh, chosen = (
-        grid_of(tmp_path, f"table={name}", "scale=laptop") for name in ("table1", "table7", "tuning")
+    """Table 1 has all test inputs, Table 2 every third; what chooses settings has none."""
+    first, second, chosen = (
+        grid_of(tmp_path, f"table={name}", "scale=laptop") for name in ("table1", "table2", "tuning")
     )
     assert "on real data (at most 500 steps). Compare" in warning(first)
-    assert "on real data (210 test inputs, spread over all; at most 500 steps). Compare" in warning(seventh)
+    assert "on real data (621 test inputs, spread over all; at most 500 steps). Compare" in warning(second)
     glue = warning(grid_of(tmp_path, "table=controls-glue", "scale=laptop"))
     assert "on real data (all or the first 16,000 training examples). Compare" in glue
     assert "on real data (182 development inputs, spread over all; at most 500 steps). Compare" in warning(chosen)
