@@ -108,8 +108,8 @@ def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None
         write_run(tmp_path, cell, dict.fromkeys(ROUGE, 5.0), [{"id": 0, "prediction": "a", "references": [REFERENCE]}])
     _, view, paths = render_table([*overrides, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
     said = (
-        "Diverged: AdaLoRA, seed 1: the first logged loss of its training was 2 and the last 4.56, so its scores say "
-        "only that."
+        "Diverged: AdaLoRA, seed 1: its training's loss was 2 at step 0 and 4.56 at the end, so its scores say only "
+        "that."
     )
     assert view.diverged == [said]
     pages = {path.suffix: path.read_text(encoding="utf-8") for path in paths}

@@ -21,9 +21,10 @@ from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.claims_page import render_claims
 from delta_lora.suite.pages.differences import same
 from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
+from delta_lora.suite.pages.html import table_html, texts_html
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.verify import verify
-from delta_lora.suite.pages.view import Entry, table_view
+from delta_lora.suite.pages.view import TableView, table_view
 from delta_lora.suite.records.keep import keep_run
 from delta_lora.suite.records.records import kept_runs, write_record
 from delta_lora.suite.tables.build import build_table
@@ -176,14 +177,26 @@ def test_a_report_and_a_page_of_claims_that_are_older_than_the_tables_are_found(
 
     monkeypatch.setattr(claims_page, "paper_grids", one_grid)
     render_claims(["scale=tiny", "seed=1", f"results_dir={results}"])
-    scores = [e.text for e in entries(results) if e.value is not None]
-    (folder / "report.html").write_text(" ".join(scores), encoding="utf-8")
+    report, html = folder / "report.html", table_html(view(results))
+    report.write_text(html, encoding="utf-8")
     assert wrong(results) == []
-    (folder / "report.html").write_text(" ".join(scores[1:]).replace(scores[0], ""), encoding="utf-8")
+    score = next(entry.text for line in view(results).lines for entry in line if entry.value is not None)
+    report.write_text(html.replace(f">{score}<", ">99.99<", 1), encoding="utf-8")
     (claims := folder / "claims.md").write_text(claims.read_text().replace("| 1 | – |", "| 2 | – |", 1))
-    first, *_, last = wrong(results)
-    assert first == f"report.html: there is no {scores[0]}, which table3 has; make report SCALE=tiny"
+    first, last = wrong(results)
+    assert first.startswith("report.html: there is no line 'LoRA (repr.) | ") and f"| {score} |" in first
+    assert first.endswith(" of table3, which the records give; make report SCALE=tiny")
     assert last.startswith("claims.md: ") and last.endswith("Seeds: 2, not 1")
+    claims.unlink()
+    report.write_text(html, encoding="utf-8")
+    assert wrong(results) == wrong(results, 1) == ["claims.md is missing; make claims SCALE=tiny"]
+
+
+@pytest.mark.parametrize("suffix", ["md", "csv", "tex"])
+@pytest.mark.parametrize("sample", [None, 1])
+def test_a_file_of_a_table_that_was_removed_is_found(results: Path, suffix: str, sample: int | None) -> None:
+    (results / "tiny" / f"table3.{suffix}").unlink()
+    assert wrong(results, sample) == [f"table3.{suffix} is missing; make table3 SCALE=tiny"]
 
 
 def test_notebooks_that_are_older_than_the_tables_are_found(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,16 +204,18 @@ def test_notebooks_that_are_older_than_the_tables_are_found(results: Path, monke
     shutil.copytree(results / "tiny", root / "results" / "tiny")
     monkeypatch.setattr("delta_lora.suite.pages.verify.ROOT", root)
     monkeypatch.setenv("DELTA_LORA_RESULTS", str(root / "results"))
-    scores = [e.text for e in entries(results) if e.value is not None]
-    output = nbformat.v4.new_output("display_data", {"text/html": " ".join(scores)})
+    html = table_html(view(results))
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
     (root / "notebooks").mkdir()
     nbformat.write(made, root / "notebooks" / "tables.ipynb")
     found = verify(["scale=tiny", f"results_dir={root / 'results'}"], 1)
     assert (found.pages, found.wrong) == (["table3", "notebooks"], [])
-    output["data"]["text/html"] = " ".join(scores).replace(scores[0], "")
+    output["data"]["text/html"] = html.replace("LoRA (repr.)", "LoRA")
     nbformat.write(made, root / "notebooks" / "tables.ipynb")
-    assert wrong(root / "results", 1) == [f"notebooks: there is no {scores[0]}, which table3 has; make notebooks"]
+    (found_line,) = wrong(root / "results", 1)
+    assert found_line.startswith("notebooks: there is no line 'LoRA (repr.) | ")
+    assert found_line.endswith("of table3, which the records give; make notebooks")
     (root / "notebooks" / "tables.ipynb").write_text("[]")
     with pytest.raises(UserError, match="is no notebook that can be read"):
         wrong(root / "results", 1)
@@ -242,9 +257,8 @@ def test_a_page_of_runs_on_another_copy_of_the_data_is_of_them_wherever_it_is_ma
     assert (found.pages, found.wrong) == (["controls-glue"], [])
 
 
-def entries(results: Path) -> list[Entry]:
-    grid = grid_of(results, *TABLE)
-    return [entry for line in table_view(build_table(grid, kept_runs(results, "tiny"))).lines for entry in line]
+def view(results: Path) -> TableView:
+    return table_view(build_table(grid_of(results, *TABLE), kept_runs(results, "tiny")))
 
 
 def test_the_command_ends_with_1_and_names_the_cell(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,13 +288,12 @@ def test_a_changed_number_of_the_figure_is_found(tmp_path: Path) -> None:
     here = ["scale=tiny", f"results_dir={tmp_path}"]
     assert (verify(here, 0).pages, verify(here, 0).wrong) == (["figure3"], [])
     file = tmp_path / "tiny" / "figure3.csv"
-    means = " ".join(
-        text for line in rank_texts(read_csv_file(file.read_text(encoding="utf-8"))).lines for text in line
-    )
+    means = texts_html(rank_texts(read_csv_file(file.read_text(encoding="utf-8"))))
     (report := tmp_path / "tiny" / "report.html").write_text(means, encoding="utf-8")
     assert verify(here, 0).wrong == []
     report.write_text(means.replace("0.8900", "0.8600"), encoding="utf-8")
-    assert verify(here, 0).wrong == ["report.html: there is no 0.8900, which figure3 has; make report SCALE=tiny"]
+    (line_found,) = verify(here, 0).wrong
+    assert "| 0.8900 |" in line_found and "of figure3, which the records give" in line_found
     report.unlink()
     file.write_text(file.read_text(encoding="utf-8").replace(",0.9,", ",0.99,", 1), encoding="utf-8")
     (line_found,) = verify(here, 0).wrong

@@ -8,6 +8,7 @@ results folder (results) and the seeds (1, or 1,2,3).
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,8 +114,9 @@ def table_at(name: str, at: str) -> Table | Shown:
 
 @cache
 def grid(name: str, at: str) -> Grid:
-    """Of a table of ``configs/table``."""
-    return compose_grid(overrides(name, at))
+    """Of a table of ``configs/table``; its command names the results folder only where that is not the repository's."""
+    words = overrides(name, at)
+    return replace(compose_grid(words), overrides=tuple(w for w in words if w != f"results_dir={ROOT / 'results'}"))
 
 
 def borrowed(name: str, at: str) -> dict[str, Row]:

@@ -133,8 +133,6 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
         lines.append(f"{table.spec.average} is the mean of the columns to its left, before rounding{shared}.")
     lines += diverged
     lines += [f"Left out: {problem}." for problem in table.problems]
-    if len(table.runs) < table.cells:
-        lines.append(f"To train what has not been run: {table.grid.command}")
     return lines
 
 

@@ -3,10 +3,10 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from html import escape
+from html import unescape
 from pathlib import Path
 
 from delta_lora.errors import UserError
@@ -15,6 +15,7 @@ from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import claims_page, figure_page, loading
 from delta_lora.suite.pages.differences import differences, line_differences, same
+from delta_lora.suite.pages.html import table_html, texts_html
 from delta_lora.suite.pages.loading import ROOT
 from delta_lora.suite.pages.markdown import markdown_entry, markdown_row
 from delta_lora.suite.pages.provenance import asked_on
@@ -65,39 +66,35 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
             found.wrong.append(f"{named(folder)}: {error}")
     chosen = {run.key for run in spread(runs, sample)}
     runs = [scored_anew(run, found) if run.key in chosen else run for run in runs]
-    numbers: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
     for name in names_with("table"):
-        page = results / here.scale.name / f"{name}.md"
-        if page.is_file():
-            found.pages.append(name)
+        if (page := whole_page(results / here.scale.name / f"{name}.md", (".csv", ".tex"), found)) is not None:
             table = build_table(grid_of(page, here.scale.name, results), runs)
             found.wrong += check_table(table, page, whole=sample is None)
-            numbers[name] = scores_of(table)
+            shown[name] = table_html(table_view(table))
     for name in names_with("figure"):
-        page = results / here.scale.name / f"{name}.md"
-        if page.is_file():
-            found.pages.append(name)
+        if (page := whole_page(results / here.scale.name / f"{name}.md", (".csv",), found)) is not None:
             figure = figure3.build_figure3(grid_of(page, here.scale.name, results), runs)
             frame = figure.frame
             made = figure3.to_csv(frame) if len(frame) else ""
             if made:
                 found.wrong += line_differences(page, figure_page.page(figure, check_similarity(figure)))
+                shown[name] = texts_html(figure_page.rank_texts(frame))
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
-            numbers[name] = [text for line in figure_page.rank_texts(frame).lines for text in line[1:5]] if made else []
     if not (found.records or found.pages):
         raise UserError(f"{results / here.scale.name} has neither kept records nor a rendered table: nothing to verify")
-    report, claims = (results / here.scale.name / name for name in ("report.html", "claims.md"))
+    report = results / here.scale.name / "report.html"
     if report.is_file():
         found.pages.append("report")
-        shown = report.read_text(encoding="utf-8")
-        found.wrong += lacking(report.name, shown, numbers, f"make report SCALE={here.scale.name}")
+        text = report.read_text(encoding="utf-8")
+        found.wrong += lacking(report.name, text, shown, f"make report SCALE={here.scale.name}")
     if results == ROOT / "results" and (notebooks := sorted((ROOT / "notebooks").glob("*.ipynb"))):
         found.pages.append("notebooks")
-        shown = "".join(map(outputs_of, notebooks))
-        largest = {name: texts for name, texts in numbers.items() if loading.scale(f"{name}.csv") == here.scale.name}
-        found.wrong += lacking("notebooks", shown, largest, "make notebooks")
-    if claims.is_file() and sample is None:
-        found.pages.append("claims")
+        text = "".join(map(outputs_of, notebooks))
+        largest = {name: html for name, html in shown.items() if loading.scale(f"{name}.csv") == here.scale.name}
+        found.wrong += lacking("notebooks", text, largest, "make notebooks")
+    claims = whole_page(results / here.scale.name / "claims.md", (".csv",), found)
+    if claims is not None and sample is None:
         found.wrong += check_claims_page(claims, here.scale.name, results, runs)
     return found
 
@@ -158,18 +155,35 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
     return wrong
 
 
-def scores_of(table: Table) -> list[str]:
-    """A table's scores as they are shown, whatever seeds were asked for."""
-    entries = [entry for line in table_view(table).lines for entry in line if entry.value is not None]
-    return [entry.text.partition(" (")[0] for entry in entries]
+def whole_page(page: Path, suffixes: Sequence[str], found: Verified) -> Path | None:
+    """A rendered page, noted in ``found``; None where there is none, which is wrong if files of it are there.
+
+    Args:
+        suffixes: of the files that are written with it.
+    """
+    files = [page, *map(page.with_suffix, suffixes)]
+    missing = [file.name for file in files if not file.is_file()]
+    if len(missing) == len(files):
+        return None
+    found.pages.append(page.stem)
+    found.wrong += [f"{name} is missing; make {page.stem} SCALE={page.parent.name}" for name in missing]
+    return page if not missing else None
 
 
-def lacking(page: str, shown: str, numbers: Mapping[str, Iterable[str]], command: str) -> Iterator[str]:
-    """The numbers of tables and figures that a page lacks: it was made before they were."""
-    for name, texts in numbers.items():
-        for text in dict.fromkeys(texts):
-            if not re.search(rf"(?<![\d.]){re.escape(escape(text))}(?!\d)", shown):  # 6.07 is not in 16.07
-                yield f"{page}: there is no {text}, which {name} has; {command}"
+def lacking(page: str, text: str, shown: Mapping[str, str], command: str) -> Iterator[str]:
+    """The lines of tables, as HTML, that a page in HTML lacks: it was made before they were, or was changed."""
+    there = set(html_lines(text))
+    for name, html in shown.items():
+        for cells in html_lines(html):
+            if cells not in there:
+                yield f"{page}: there is no line {' | '.join(cells)!r} of {name}, which the records give; {command}"
+
+
+def html_lines(text: str) -> Iterator[tuple[str, ...]]:
+    """The texts of the cells of each line of the tables in HTML."""
+    for line in re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL):
+        cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)
+        yield tuple(" ".join(unescape(re.sub(r"<[^>]*>", "", cell)).split()) for cell in cells)
 
 
 def outputs_of(notebook: Path) -> str:

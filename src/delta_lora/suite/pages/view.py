@@ -58,9 +58,10 @@ class TableView:
 
     name: of its files. heading: ``Table 1``. title: with what it is about, and the models. warning: "" where ours may
     be held against the paper. lines: the cells, row by row, under ``columns``. diverged: of the notes, those that
-    have to stand wherever the scores do. parts: of a score, which stand beside each other; ``coloured``: the one that
-    says what is better. base: the row that gains are over, "" without one. of_paper: the paper's numbers stand beside
-    ours. curves: there is a picture of it. epochs, shape: None where it has none.
+    have to stand wherever the scores do. to_train: the note with the command for the cells without a run, "" where
+    each has one. parts: of a score, which stand beside each other; ``coloured``: the one that says what is better.
+    base: the row that gains are over, "" without one. of_paper: the paper's numbers stand beside ours. curves: there
+    is a picture of it. epochs, shape: None where it has none.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TableView:
     lines: list[list[Entry]]
     notes: list[str]
     diverged: list[str]
+    to_train: str
     facts: list[str]
     parts: list[str]
     coloured: str
@@ -97,6 +99,7 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
     gains = [] if table.base is None else ["gain", "paper_gain"] if table.of_paper else ["gain"]
     against = ["difference"] if table.reproduces else []
     diverged = diverged_runs(table)
+    to_train = f"To train what has not been run: {table.grid.command}" if len(table.runs) < table.cells else ""
     return TableView(
         name=table.name,
         heading=table.heading,
@@ -104,8 +107,9 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         warning=warning(table.grid, table.of_paper),
         columns=columns(table),
         lines=entries(table),
-        notes=[*notes(table, diverged), *said(table)],
+        notes=[*notes(table, diverged), *([to_train] if to_train else []), *said(table)],
         diverged=diverged,
+        to_train=to_train,
         facts=facts(table.grid, table.runs),
         parts=["text", *(["paper", *against] if table.of_paper else []), *gains],
         coloured="difference" if against else "gain",

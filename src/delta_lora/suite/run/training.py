@@ -111,10 +111,12 @@ def train(cell: Cell, trainer: SuiteTrainer, callbacks: Sequence[TrainerCallback
         )
     if (ends := diverged(trainer.state.log_history)) is not None:
         log.warning(
-            "%s: the loss is %.3g at the end, and was %.3g at the first step: the training has diverged, and its "
+            "%s: the loss is %.3g at the end, and was %.3g at step %d: the training has diverged, and its "
             "scores say only that; give a lower learning rate than %g",
             cell.name,
-            *reversed(ends),
+            ends.last,
+            ends.first,
+            ends.step,
             cell.method.learning_rate,
         )
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line and line["step"] > 1]

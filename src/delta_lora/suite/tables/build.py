@@ -235,8 +235,7 @@ def diverged_runs(runs: Iterable[Run], many: bool) -> list[str]:
     found = []
     for run in runs:
         if (ends := run_diverged(run)) is not None:
-            first, last = (f"{loss:.3g}" for loss in ends)
             place = f"{run.config['task']['name']}, " if many else ""
-            losses = f"the first logged loss of its training was {first} and the last {last}"
+            losses = f"its training's loss was {ends.first:.3g} at step {ends.step} and {ends.last:.3g} at the end"
             found.append(f"{place}seed {run.config['seed']}: {losses}")
     return found

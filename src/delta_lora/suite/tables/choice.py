@@ -10,7 +10,7 @@ class Choice:
     """What is best for one method.
 
     method: its name. value: of the setting, as the table writes it. ran, asked: how many values have a score, and how
-    many the sweep has. at_end: none with a score lies beyond it, so that a better one may.
+    many the sweep has. at_end: it is the first or last of several with a score, so that a better one may lie beyond.
     """
 
     method: str
@@ -37,7 +37,7 @@ def choices(table: Table) -> list[Choice]:
         scores = shared_means(tried, column)
         if scores:
             best = max(scores, key=lambda i: table.spec.sign(column) * scores[i])
-            at_end = best in (min(scores), max(scores))
+            at_end = len(scores) > 1 and best in (min(scores), max(scores))
             found.append(Choice(method, tried[best].settings[head][0], len(scores), len(tried), at_end))
     return found
 
