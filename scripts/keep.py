@@ -20,11 +20,15 @@ def main(overrides: list[str]) -> None:
     grids = [compose_grid(words) for words in per_table(["all", "chosen", *overrides])]
     results = place("results_dir", grids[0].config.results_dir)
     keys = {cell.key for grid in grids for cell in grid.cells}
-    found = [run for run in made_runs(results) if run.key in keys]
+    scale = grids[0].config.scale.name
+    made = [run for run in made_runs(results) if run.config["scale"]["name"] == scale]
+    found = [run for run in made if run.key in keys]
     new = [folder for run in found if (folder := keep_run(run, results)) is not None]
-    kept = results / grids[0].config.scale.name / "runs"
+    kept = results / scale / "runs"
     size = sum(path.stat().st_size for path in kept.rglob("*") if path.is_file())
     print(f"{len(new)} new of {len(found)} finished runs kept in {kept}, which has {size / 1e6:.1f} MB now")
+    if others := len(made) - len(found):
+        print(f"{others} other finished runs of scale {scale} are in no table of it with these seeds and overrides")
 
 
 if __name__ == "__main__":

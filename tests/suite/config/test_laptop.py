@@ -9,6 +9,7 @@ from helpers import ROOT
 from omegaconf import DictConfig
 
 from delta_lora import paper
+from delta_lora.errors import UserError
 from delta_lora.suite.cli import per_table
 from delta_lora.suite.config.compose import LeftOut
 from delta_lora.suite.config.grid import compose_grid
@@ -55,6 +56,12 @@ def test_the_sweeps_have_runs_of_table_1_and_of_the_controls() -> None:
     trained = keys("table1") | keys("controls")
     shared = {table: len(keys(table) & trained) for table in ("table5", "table6", "table7", "table8")}
     assert shared == {"table5": 3, "table6": 2, "table7": 3, "table8": 2}  # λ 1, 2, 3; K 0 and the paper's
+
+
+@pytest.mark.parametrize("seed", ["x", "-1", "1.5"])
+def test_a_wrong_seed_is_one_line_and_no_key(seed: str) -> None:
+    with pytest.raises(UserError, match=rf"seed must be a whole number ≥ 0 \(and < 2\^32\), got '?{seed}"):
+        compose_grid(["table=table1", "scale=laptop", "method=lora", f"seed=1,{seed}"])
 
 
 def test_a_scale_says_why_it_has_not_a_table_and_which_has() -> None:

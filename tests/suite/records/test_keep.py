@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, script
 from helpers.table_records import grid_of, write_run
 from omegaconf import DictConfig
 
@@ -96,3 +96,20 @@ def test_those_in_the_repository_are_small_and_without_weights() -> None:
     assert sum(path.stat().st_size for path in files) <= MOST
     allowed = {"run.json", "predictions.jsonl.gz", "similarity.json.gz", "log.jsonl.gz"}
     assert not [path for path in files if path.name not in allowed or path.parent.parent.name != "runs"]
+
+
+def test_the_command_says_which_runs_no_table_with_these_seeds_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = grid_of(tmp_path, "table=table3", "scale=tiny", "method=lora", "seed=1,2").cells
+    made(tmp_path, first)
+    made(tmp_path, second)
+    keep = script("keep")
+    monkeypatch.setattr(keep, "per_table", lambda words: [["table=table3", *words[2:]]])  # of one table, not of all
+    keep.main(["scale=tiny", f"results_dir={tmp_path}", "seed=1"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("1 new of 1 finished runs kept in ")
+    assert said[1] == "1 other finished runs of scale tiny are in no table of it with these seeds and overrides"
+    keep.main(["scale=tiny", f"results_dir={tmp_path}", "seed=1,2"])
+    assert capsys.readouterr().out.startswith("1 new of 2 finished runs kept in ")
+    assert len(kept_runs(tmp_path, "tiny")) == 2

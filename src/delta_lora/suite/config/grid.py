@@ -8,8 +8,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
+from delta_lora.settings import checked
 from delta_lora.suite.config.compose import check_table, composing, resolved
 from delta_lora.suite.config.key import run_key
+from delta_lora.suite.config.schema import Seeded
 from delta_lora.suite.config.settings import make_task
 
 Bases = dict[tuple[str, ...], DictConfig]  # configurations by the overrides they share, not resolved yet
@@ -53,6 +55,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
 
     Raises:
         LeftOut: the scale has no such table.
+        UserError: a seed is no whole number.
         HydraException, OmegaConfBaseException: Hydra cannot compose it (unknown choice, wrong syntax, …).
     """
     parser = OverridesParser.create()
@@ -83,6 +86,6 @@ def compose_cell(overrides: Sequence[str], bases: Bases) -> GridCell:
     if rest not in bases:
         bases[rest] = compose("train", list(overrides))
     for seed in OverridesParser.create().parse_overrides([given for given in overrides if given not in rest]):
-        bases[rest].seed = seed.value()
+        bases[rest].seed = checked(Seeded, {"seed": seed.value()}, "").seed  # a key of a wrong one is no run's
     config = resolved(bases[rest])
     return GridCell(config, run_key(config, make_task(config)))

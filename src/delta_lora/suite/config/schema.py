@@ -46,10 +46,15 @@ class MethodGroup(Settings):
     label: str = setting("the name of its row")
 
 
-class RunSettings(Settings):
-    """A whole run. The task's settings are typed by the task's class, the method's by the method's."""
+class Seeded(Settings):
+    """What differs between the runs of one configuration."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = setting("of every random number")
+
+
+class RunSettings(Seeded):
+    """A whole run. The task's settings are typed by the task's class, the method's by the method's."""
+
     rate_factor: Positive = setting("of the method's learning rate, in a sweep that looks for a better one", default=1)
     when_busy: Literal["wait", "skip"] = setting("when another process does the same run")
     score: Literal["now", "later"] = setting("later: a run ends with its predictions", default="now")
