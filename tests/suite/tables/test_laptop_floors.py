@@ -213,6 +213,25 @@ def test_the_single_seeds_of_k_0_are_those_of_the_committed_table() -> None:
     assert f"In single seeds the two are {', '.join(first)} and {last} apart" in page
 
 
+def test_the_account_of_the_runs_is_that_of_the_committed_pages() -> None:
+    """How many, and minutes in the mean; each loss and score of what stands on no page."""
+    account = (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8").partition("## What was run")[2]
+    kept = kept_runs(ROOT / "results", "laptop")
+    assert account.lstrip().startswith(f"{len(kept)} runs, ")
+    lines = re.findall(r"^\| \[(\S+)\.md\]\S+ \| (.*) \| (\S*) \|$", account, re.MULTILINE)
+    assert len(lines) >= 8
+    for name, text, minutes in lines:
+        page = (ROOT / "results" / "laptop" / f"{name}.md").read_text(encoding="utf-8")
+        ran, asked = re.search(r"Runs: (\d+) of (\d+)", page).groups()
+        wall = re.search(r"Wall time of the runs together: (?:(\d+) days?, )?(\d+):(\d+)", page)
+        days, hours, more = (int(part or 0) for part in wall.groups())
+        assert text.endswith(f": {ran} of {asked}"), name
+        assert minutes == f"{(60 * (24 * days + hours) + more) / int(ran):.0f}", name
+    (others,) = re.findall(r"^\| none \| (.*) \| +\|$", account, re.MULTILINE)
+    measured = {f"{score:.{digits}f}" for run in kept for score in run.metrics.values() for digits in (2, 4)}
+    assert set(re.findall(r"\d+\.\d+", others)) <= measured
+
+
 def test_prose_that_quotes_another_number_is_found() -> None:
     assert intervals("by −0.08 (95 % interval −0.66 to +0.50; the paper)") == {("-0.66", "0.50")}
     assert intervals("better by 0.011, −0.014 to +0.037") == {("-0.014", "0.037")}

@@ -69,11 +69,13 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
     shown: dict[str, str] = {}
     for name in names_with("table"):
         if (page := whole_page(results / here.scale.name / f"{name}.md", (".csv", ".tex"), found)) is not None:
+            found.pages.append(name)
             table = build_table(grid_of(page, here.scale.name, results), runs)
             found.wrong += check_table(table, page, whole=sample is None)
             shown[name] = table_html(table_view(table))
     for name in names_with("figure"):
         if (page := whole_page(results / here.scale.name / f"{name}.md", (".csv",), found)) is not None:
+            found.pages.append(name)
             figure = figure3.build_figure3(grid_of(page, here.scale.name, results), runs)
             frame = figure.frame
             made = figure3.to_csv(frame) if len(frame) else ""
@@ -95,6 +97,7 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
         found.wrong += lacking("notebooks", text, largest, "make notebooks")
     claims = whole_page(results / here.scale.name / "claims.md", (".csv",), found)
     if claims is not None and sample is None:
+        found.pages.append("claims")
         found.wrong += check_claims_page(claims, here.scale.name, results, runs)
     return found
 
@@ -156,7 +159,7 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
 
 
 def whole_page(page: Path, suffixes: Sequence[str], found: Verified) -> Path | None:
-    """A rendered page, noted in ``found``; None where there is none, which is wrong if files of it are there.
+    """A rendered page; None where there is none. That is noted in ``found`` as wrong if other files of it are there.
 
     Args:
         suffixes: of the files that are written with it.
@@ -165,7 +168,6 @@ def whole_page(page: Path, suffixes: Sequence[str], found: Verified) -> Path | N
     missing = [file.name for file in files if not file.is_file()]
     if len(missing) == len(files):
         return None
-    found.pages.append(page.stem)
     found.wrong += [f"{name} is missing; make {page.stem} SCALE={page.parent.name}" for name in missing]
     return page if not missing else None
 
