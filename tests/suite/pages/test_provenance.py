@@ -46,7 +46,7 @@ def test_a_diverged_row_of_another_table_is_named_where_gains_are_over_it(tmp_pa
     write_jsonl(run_folder(tmp_path, base.key) / "log.jsonl", lines)
     runs = [write_run(tmp_path, base, dict.fromkeys(E2E, 5.0))]
     (line,) = diverged_runs(build_table(grid_of(tmp_path, "table=table7", "scale=tiny"), runs))
-    assert line.startswith("Diverged: table5: lora, seed 1: its training's loss was 2 at step 0 and ")
+    assert line.startswith("Diverged: table5: lora, seed 1: the loss of its training was 2 at step 0 and ")
 
 
 def test_a_diverged_run_of_the_figure_is_named(tmp_path: Path) -> None:
@@ -55,7 +55,9 @@ def test_a_diverged_run_of_the_figure_is_named(tmp_path: Path) -> None:
     write_jsonl(run_folder(tmp_path, figure.grid.cells[0].key) / "log.jsonl", lines)
     figure = replace(figure, runs=[write_run(tmp_path, cell, {}) for cell in figure.grid.cells])
     (line,) = figure_page.diverged_of(figure)
-    assert line.startswith("Diverged: Fine-Tuning (W_q and W_v), seed 1: its training's loss was 2 at step 50 and ")
+    assert line.startswith(
+        "Diverged: Fine-Tuning (W_q and W_v), seed 1: the loss of its training was 2 at step 50 and "
+    )
 
 
 def test_a_loss_keeps_its_four_digits_without_its_runs(tmp_path: Path) -> None:

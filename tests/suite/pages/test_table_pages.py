@@ -108,8 +108,8 @@ def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None
         write_run(tmp_path, cell, dict.fromkeys(ROUGE, 5.0), [{"id": 0, "prediction": "a", "references": [REFERENCE]}])
     _, view, paths = render_table([*overrides, f"results_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])
     said = (
-        "Diverged: AdaLoRA, seed 1: its training's loss was 2 at step 0 and 4.56 at the end, so its scores say only "
-        "that."
+        "Diverged: AdaLoRA, seed 1: the loss of its training was 2 at step 0 and 4.56 at the end, so its scores say "
+        "only that."
     )
     assert view.diverged == [said]
     pages = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
@@ -122,8 +122,9 @@ def test_a_run_that_diverged_is_named_beneath_its_scores(tmp_path: Path) -> None
 
 
 def test_a_run_that_diverged_is_named_with_its_task_where_there_are_several(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": loss} for step, loss in enumerate((0.7, 0.8, 0.8, 0.9))]
     for cell in (grid := grid_of(tmp_path, "table=controls-glue", "scale=tiny", "method=controls/lora")).cells:
-        write_jsonl(run_folder(tmp_path, cell.key) / "log.jsonl", [{"loss": loss} for loss in (0.7, 0.8, 0.8, 0.9)])
+        write_jsonl(run_folder(tmp_path, cell.key) / "log.jsonl", lines)
         write_run(tmp_path, cell, {"accuracy": 50.0})
     (row, *_) = build_table(grid, read_runs(tmp_path)).rows
     assert [text.partition(":")[0] for text in row.diverged] == ["glue/sst2, seed 1", "glue/mrpc, seed 1"]

@@ -99,7 +99,7 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
     gains = [] if table.base is None else ["gain", "paper_gain"] if table.of_paper else ["gain"]
     against = ["difference"] if table.reproduces else []
     diverged = diverged_runs(table)
-    to_train = f"To train what has not been run: {table.grid.command}" if len(table.runs) < table.cells else ""
+    to_train = f"To train what has not been run: {table.grid.command}" if table.unfinished else ""
     return TableView(
         name=table.name,
         heading=table.heading,

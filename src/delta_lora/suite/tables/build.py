@@ -236,6 +236,6 @@ def diverged_runs(runs: Iterable[Run], many: bool) -> list[str]:
     for run in runs:
         if (ends := run_diverged(run)) is not None:
             place = f"{run.config['task']['name']}, " if many else ""
-            losses = f"its training's loss was {ends.first:.3g} at step {ends.step} and {ends.last:.3g} at the end"
+            losses = f"the loss of its training was {ends.first:.3g} at step {ends.step} and {ends.last:.3g} at the end"
             found.append(f"{place}seed {run.config['seed']}: {losses}")
     return found

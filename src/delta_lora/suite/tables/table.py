@@ -171,6 +171,14 @@ class Table:
         return [found[key] for key in sorted(found)]
 
     @property
+    def unfinished(self) -> bool:
+        """Whether a cell has no run; of a table from a file, which knows no runs, whether a score lacks one."""
+        if self.runs:
+            return len(self.runs) < self.cells
+        scores = [score for row in self.rows if not row.quoted for score in row.scores.values()]
+        return any(score is None or score.count for score in scores)
+
+    @property
     def cells(self) -> int:
         """How many runs it has when it is complete."""
         return len({cell.key for cell in self.grid.cells})
