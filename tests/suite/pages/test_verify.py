@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,11 @@ def test_a_report_and_a_page_of_claims_that_are_older_than_the_tables_are_found(
     first, last = wrong(results)
     assert first.startswith("report.html: there is no line 'LoRA (repr.) | ") and f"| {score} |" in first
     assert first.endswith(" of table3, which the records give; make report SCALE=tiny")
+    line = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)[-1]  # a line that another table has, too
+    report.write_text(html.replace(line, "") + f"<table>{line}</table>", encoding="utf-8")
+    assert wrong(results)[0] == (
+        "report.html: there is no whole table of table3, which the records give; make report SCALE=tiny"
+    )
     assert last.startswith("claims.md: ") and last.endswith("Seeds: 2, not 1")
     claims.unlink()
     report.write_text(html, encoding="utf-8")

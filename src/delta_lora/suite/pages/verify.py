@@ -173,19 +173,25 @@ def whole_page(page: Path, suffixes: Sequence[str], found: Verified) -> Path | N
 
 
 def lacking(page: str, text: str, shown: Mapping[str, str], command: str) -> Iterator[str]:
-    """The lines of tables, as HTML, that a page in HTML lacks: it was made before they were, or was changed."""
-    there = set(html_lines(text))
+    """What of tables, as HTML, a page in HTML lacks: it was made before they were, or was changed.
+
+    A table has to be there as a whole, since two may share a line (LoRA's of Tables 1 and 5).
+    """
+    there = set(html_tables(text))
+    lines = {line for table in there for line in table}
     for name, html in shown.items():
-        for cells in html_lines(html):
-            if cells not in there:
-                yield f"{page}: there is no line {' | '.join(cells)!r} of {name}, which the records give; {command}"
+        for table in html_tables(html):
+            missing = [f"line {' | '.join(line)!r}" for line in table if line not in lines]
+            for what in [] if table in there else missing or ["whole table"]:
+                yield f"{page}: there is no {what} of {name}, which the records give; {command}"
 
 
-def html_lines(text: str) -> Iterator[tuple[str, ...]]:
-    """The texts of the cells of each line of the tables in HTML."""
-    for line in re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL):
-        cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)
-        yield tuple(" ".join(unescape(re.sub(r"<[^>]*>", "", cell)).split()) for cell in cells)
+def html_tables(text: str) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """The tables in HTML, each by the texts of the cells of its lines."""
+    for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
+        lines = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
+        rows = (re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL) for line in lines)
+        yield tuple(tuple(" ".join(unescape(re.sub(r"<[^>]*>", "", cell)).split()) for cell in row) for row in rows)
 
 
 def outputs_of(notebook: Path) -> str:
