@@ -10,7 +10,7 @@ from delta_lora.suite.pages.claim_texts import CLAIM_HEADS, CLAIM_NUMBERS
 from delta_lora.suite.pages.fuller import check_fuller
 from delta_lora.suite.pages.markdown import escape_markdown, markdown_table
 from delta_lora.suite.pages.plots import draw_similarity, draw_spectra, save
-from delta_lora.suite.pages.provenance import diverged_line, facts, models, warning
+from delta_lora.suite.pages.provenance import diverged_line, facts, models, to_train, warning
 from delta_lora.suite.pages.render import folder_of
 from delta_lora.suite.pages.texts import Texts, first_capital
 from delta_lora.suite.tables.build import diverged_runs
@@ -77,7 +77,7 @@ def page(figure: Figure3, claims: Sequence[CheckedSimilarity]) -> str:
     lines += [f"- {escape_markdown(line)}" for line in diverged_of(figure)]
     lines += [f"- Left out: {escape_markdown(problem)}." for problem in figure.problems]
     if missing > len(figure.problems):
-        lines += [f"- To train what has not been run: {figure.grid.command}"]
+        lines += [f"- {to_train(figure.grid)}"]
     lines += ["", "**From** " + " · ".join(escape_markdown(fact) for fact in facts(figure.grid, figure.runs))]
     lines += ["", "## Claims", "", CLAIM_NOTE]
     for checked in claims:

@@ -136,6 +136,11 @@ def notes(table: Table, diverged: Sequence[str]) -> list[str]:
     return lines
 
 
+def to_train(grid: Grid) -> str:
+    """The note with the command for the cells without a run."""
+    return f"To train what has not been run: {grid.command}"
+
+
 def diverged_runs(table: Table) -> list[str]:
     """A line for each run of a table whose training came to nothing: its scores are no measure of its method."""
     rows = [*((row_title(table, row), row) for row in table.rows), *table.borrowed.items()]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from delta_lora.suite.pages.claim_texts import ClaimView, claim_view
 from delta_lora.suite.pages.epochs import epoch_texts
-from delta_lora.suite.pages.provenance import diverged_runs, facts, models, notes, warning
+from delta_lora.suite.pages.provenance import diverged_runs, facts, models, notes, to_train, warning
 from delta_lora.suite.pages.texts import Texts
 from delta_lora.suite.pages.words import NONE, NOT_RUN, row_title, setting_head
 from delta_lora.suite.tables.choice import said
@@ -99,7 +99,7 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
     gains = [] if table.base is None else ["gain", "paper_gain"] if table.of_paper else ["gain"]
     against = ["difference"] if table.reproduces else []
     diverged = diverged_runs(table)
-    to_train = f"To train what has not been run: {table.grid.command}" if table.unfinished else ""
+    missing = to_train(table.grid) if table.unfinished else ""
     return TableView(
         name=table.name,
         heading=table.heading,
@@ -107,9 +107,9 @@ def table_view(table: Table, claims: Sequence[Claim] = ()) -> TableView:
         warning=warning(table.grid, table.of_paper),
         columns=columns(table),
         lines=entries(table),
-        notes=[*notes(table, diverged), *([to_train] if to_train else []), *said(table)],
+        notes=[*notes(table, diverged), *([missing] if missing else []), *said(table)],
         diverged=diverged,
-        to_train=to_train,
+        to_train=missing,
         facts=facts(table.grid, table.runs),
         parts=["text", *(["paper", *against] if table.of_paper else []), *gains],
         coloured="difference" if against else "gain",
