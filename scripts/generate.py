@@ -56,7 +56,8 @@ def main(run_name: str, inputs: list[str], results_dir: Path) -> None:
         raise UserError(f"{folder} is a run of {config.task.name}, which classifies; give a run that generates text")
     if not (folder / "adapter").is_dir():
         raise UserError(
-            f"{folder} is a run of {config.method.name}, which exports no adapter; give a run whose folder has adapter/"
+            f"{folder} has no adapter/: committed records have no weights, and {config.method.name} may be a method "
+            "that exports none; give a run of LoRA or its kin that was trained here (results/runs)"
         )
     cache_dir = place("cache_dir", config.cache_dir)
     check_safetensors(folder / "adapter", "adapter_model", "adapter_model*.bin")

@@ -33,7 +33,11 @@ def test_the_exported_adapter_gives_the_recorded_texts(short: Callable[..., Dict
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("full", "which exports no adapter"), ("ffffffffffff", "no finished run begins with it")]
+    ("name", "reason"),
+    [
+        ("full", "has no adapter/: committed records have no weights, and full may be"),
+        ("ffffffffffff", "no finished run begins with it"),
+    ],
 )
 def test_a_run_that_cannot_answer_says_why(
     short: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str], name: str, reason: str

@@ -32,6 +32,15 @@ def covered(seeds: int, ratio: float) -> float:
     return float(np.mean(np.abs(by_seed.mean(axis=1)) <= stats.t.isf(0.025, df) * np.sqrt(variance)))
 
 
+def wrong(seeds: int, ratio: float) -> list[float]:
+    """Percent of experiments whose one-sided bound at 5 % and at 1 % says that there is a gain."""
+    found = experiments(seeds, ratio, 20000)
+    by_seed = found.mean(axis=2)
+    variance, df = error_of(by_seed, found.mean(axis=1).var(axis=1) / ITEMS, ITEMS)
+    t = by_seed.mean(axis=1) / np.sqrt(variance)
+    return [100 * float(np.mean(t > stats.t.isf(level, df))) for level in (0.05, 0.01)]
+
+
 def covered_by_percentiles(seeds: int, ratio: float) -> float:
     """By percentiles of draws of the items, and of the seeds, which a first version had."""
     rng = np.random.default_rng(0)
@@ -56,3 +65,10 @@ def test_the_page_shows_the_simulation_and_what_percentiles_came_to() -> None:
         theirs = [covered_by_percentiles(seeds, ratio) for ratio in RATIOS]
         cells = " | ".join(f"{value:.2f}" for value in (*ours, *theirs))
         assert f"| {seeds} | {cells} |" in page
+
+
+def test_the_page_shows_how_often_a_one_sided_bound_is_wrong() -> None:
+    page = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
+    for seeds in (3, 5):
+        at_5, at_1 = zip(*(wrong(seeds, ratio) for ratio in RATIOS), strict=True)
+        assert f"| {seeds} | {' | '.join(f'{value:.1f}' for value in (*at_5, *at_1))} |" in page

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import tempfile
 from pathlib import Path
 
@@ -75,3 +76,11 @@ def has_gpu() -> bool:
 def device_name() -> str:
     """What this process computes on: the GPU's name, or the CPU and its threads."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+def processor() -> str:
+    """The CPU's name, and what PyTorch uses of its instructions: sums in bf16 differ between them."""
+    found = torch.cpu.get_capabilities()
+    used = ["AVX512_BF16"] if found.get("avx512_bf16") else []
+    name = found.get("cpu_name") or platform.processor() or platform.machine()
+    return ", ".join([name, torch.backends.cpu.get_cpu_capability(), *used])

@@ -8,17 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from delta_lora.suite.machine.devices import device_name
+from delta_lora.suite.machine.devices import device_name, processor
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "tokenizers", "numpy")
 
 
 def environment() -> dict[str, Any]:
-    """``python``, ``versions`` by package, ``device``, ``platform``, ``git_commit``."""
+    """``python``, ``versions`` by package, ``device``, ``processor``, ``platform``, ``git_commit``."""
     return {
         "python": platform.python_version(),
         "versions": versions(),
         "device": device_name(),
+        "processor": processor(),
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
