@@ -21,8 +21,9 @@ from delta_lora.suite.config.settings import make_task
 from delta_lora.suite.pages import claims_page
 from delta_lora.suite.pages.claims_page import render_claims
 from delta_lora.suite.pages.differences import same
+from delta_lora.suite.pages.examples import render_examples
 from delta_lora.suite.pages.figure_page import rank_texts, render_figure3
-from delta_lora.suite.pages.html import table_html, texts_html
+from delta_lora.suite.pages.html import examples_html, table_html, texts_html
 from delta_lora.suite.pages.render import render_table
 from delta_lora.suite.pages.verify import verify
 from delta_lora.suite.pages.view import TableView, table_view
@@ -309,3 +310,22 @@ def test_a_changed_number_of_the_figure_is_found(tmp_path: Path) -> None:
 def test_where_there_is_nothing_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tiny has neither kept records nor a rendered table: nothing to verify"):
         verify(["scale=tiny", f"results_dir={tmp_path}"])
+
+
+def test_a_changed_text_of_the_examples_is_found(results: Path) -> None:
+    """In the file, and in the report that shows it."""
+    tasks, _, (path,) = render_examples(["scale=tiny", "seed=1", f"results_dir={results}"])
+    report = path.with_name("report.html")
+    report.write_text(examples_html(tasks[0]["items"]) + table_html(view(results)))
+    assert wrong(results) == []
+    text = tasks[0]["items"][1]["outputs"]["AdaLoRA"]  # no other item has it
+    path.write_text(path.read_text().replace(f'"{text}"', '"The Vaults is dear"', 1))
+    report.write_text(report.read_text().replace(f">{text}<", ">The Vaults is dear<", 1))
+    (here,) = wrong(results)  # the report shows what the file does
+    assert here.startswith("examples.json, line") and "The Vaults is dear" in here
+    render_examples(["scale=tiny", "seed=1", f"results_dir={results}"], force=True)
+    (there,) = wrong(results)
+    assert there.startswith("report.html: there is no ") and "of examples, which the records give" in there
+    path.write_text("damaged")
+    with pytest.raises(UserError, match=r"examples.json cannot be read .*git checkout it"):
+        verify(["scale=tiny", f"results_dir={results}"])

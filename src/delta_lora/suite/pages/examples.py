@@ -4,7 +4,7 @@ The tables that they come from say so: ``examples: true`` in ``configs/table/*.y
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,24 +41,43 @@ def render_examples(
     Raises:
         UserError: not one finished run of these tables, or the file shows more runs.
     """
-    names = [name for name in tables_with_examples() if name not in left_out(overrides)]
-    grids = [compose_grid([f"table={name}", *overrides]) for name in names]
-    if not grids:
-        raise UserError("no table in configs/table has examples: true, so there are none to show")
+    grids = example_grids(overrides)
     folder = folder_of(grids[0])
-    runs = {run.key: run for run in read_runs(folder.parent)}
     problems: list[str] = []
-    parts = [part for grid in grids for part in by_task(grid)]
-    found = [task for part in parts if (task := task_examples(part, runs, problems)) is not None]
+    found = examples_of(grids, read_runs(folder.parent), problems)
     if not found:
         asked, commands = ", ".join(str(grid.table) for grid in grids), " or ".join(grid.command for grid in grids)
         raise NoRunError(f"no finished run of {asked} in {folder.parent / 'runs'}: {commands}")
     path = folder / "examples.json"
     if write:
-        text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+        text = to_json(found)
         check_outputs(path, text, force)
         write_whole(path, text)
     return found, problems, [path]
+
+
+def example_grids(overrides: Sequence[str]) -> list[Grid]:
+    """The grids of the tables with examples that the scale has.
+
+    Raises:
+        UserError: there are none.
+    """
+    names = [name for name in tables_with_examples() if name not in left_out(overrides)]
+    if not names:
+        raise UserError("no table in configs/table has examples: true, so there are none to show")
+    return [compose_grid([f"table={name}", *overrides]) for name in names]
+
+
+def examples_of(grids: Sequence[Grid], runs: Sequence[Run], problems: list[str]) -> list[dict[str, Any]]:
+    """The examples of every task that has a finished run. Notes in ``problems`` what it leaves out."""
+    by_key = {run.key: run for run in runs}
+    parts = [part for grid in grids for part in by_task(grid)]
+    return [task for part in parts if (task := task_examples(part, by_key, problems)) is not None]
+
+
+def to_json(examples: Sequence[Mapping[str, Any]]) -> str:
+    """The text of ``examples.json``."""
+    return json.dumps(examples, ensure_ascii=False, indent=1) + "\n"
 
 
 def by_task(grid: Grid) -> list[Grid]:

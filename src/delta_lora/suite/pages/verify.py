@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 from delta_lora.errors import UserError
 from delta_lora.places import place
@@ -15,7 +16,8 @@ from delta_lora.suite.config.compose import composed, composing
 from delta_lora.suite.config.grid import Grid, compose_grid
 from delta_lora.suite.pages import claims_page, figure_page, loading
 from delta_lora.suite.pages.differences import differences, line_differences, same
-from delta_lora.suite.pages.html import table_html, texts_html
+from delta_lora.suite.pages.examples import example_grids, examples_of, to_json
+from delta_lora.suite.pages.html import examples_html, table_html, texts_html
 from delta_lora.suite.pages.loading import ROOT
 from delta_lora.suite.pages.markdown import markdown_entry, markdown_row
 from delta_lora.suite.pages.provenance import asked_on
@@ -83,6 +85,11 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
                 found.wrong += line_differences(page, figure_page.page(figure, check_similarity(figure)))
                 shown[name] = texts_html(figure_page.rank_texts(frame))
             found.wrong += differences(page.with_suffix(".csv"), made, ("label", "seed", "module"))
+    examples = results / here.scale.name / "examples.json"
+    if examples.is_file():
+        found.pages.append("examples")
+        found.wrong += check_examples(examples, here.scale.name, results, runs)
+        shown["examples"] = "".join(examples_html(task["items"]) for task in read_examples(examples))
     if not (found.records or found.pages):
         raise UserError(f"{results / here.scale.name} has neither kept records nor a rendered table: nothing to verify")
     report = results / here.scale.name / "report.html"
@@ -93,7 +100,12 @@ def verify(overrides: Sequence[str], sample: int | None = None) -> Verified:
     if results == ROOT / "results" and (notebooks := sorted((ROOT / "notebooks").glob("*.ipynb"))):
         found.pages.append("notebooks")
         text = "".join(map(outputs_of, notebooks))
-        largest = {name: html for name, html in shown.items() if loading.scale(f"{name}.csv") == here.scale.name}
+        ends = {"examples": "json"}
+        largest = {
+            name: html
+            for name, html in shown.items()
+            if loading.scale(f"{name}.{ends.get(name, 'csv')}") == here.scale.name
+        }
         found.wrong += lacking("notebooks", text, largest, "make notebooks")
     claims = whole_page(results / here.scale.name / "claims.md", (".csv",), found)
     if claims is not None and sample is None:
@@ -156,6 +168,25 @@ def check_table(table: Table, page: Path, *, whole: bool) -> list[str]:
         if suffix != "csv":
             wrong += line_differences(page.with_suffix(f".{suffix}"), made)
     return wrong
+
+
+def read_examples(file: Path) -> list[dict[str, Any]]:
+    """What ``examples.json`` shows.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return [{"seed": task["seed"], "items": list(task["items"])} for task in json.loads(file.read_text("utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} cannot be read ({error}); git checkout it") from None
+
+
+def check_examples(file: Path, scale: str, results: Path, runs: Sequence[Run]) -> Iterator[str]:
+    """Where the shown texts differ from those of the records."""
+    seeds = {str(task["seed"]) for task in read_examples(file)}
+    words = [f"scale={scale}", f"seed={','.join(sorted(seeds)) or 1}", f"results_dir={results}", "data_dir=null"]
+    yield from line_differences(file, to_json(examples_of(example_grids(words), runs, [])))
 
 
 def whole_page(page: Path, suffixes: Sequence[str], found: Verified) -> Path | None:
